@@ -1,0 +1,3 @@
+from .backbones import WeightFormer
+
+__all__ = ['WeightFormer']

@@ -1,0 +1,3 @@
+from .weightformer import WeightFormer
+
+__all__ = ['WeightFormer']

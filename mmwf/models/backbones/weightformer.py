@@ -1,0 +1,287 @@
+"""The WeightFormer backbone.
+
+Shapes: B images, H x W tokens (N = H W), C width. Inside the network tokens are (B, H, W, C).
+"""
+
+import re
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmwf.checkpoint import load_pretrained_backbone
+
+from ..layers import (
+    DWConv2d,
+    DynamicBlock,
+    DynamicDWConv2d,
+    DynamicLinear,
+    Mlp,
+    PatchEmbed,
+    StaticBlock,
+)
+
+OUT_TYPES = ('featmap', 'avg_featmap', 'raw')
+DYNAMIC_LAYERS = ('fc1', 'fc2', 'dwconv')
+
+
+def _init_linear(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+@MODELS.register_module(force=True)  # in place of the stand-in of mmwf.registry
+class WeightFormer(BaseModule):
+    """A vision backbone without attention (arXiv 2605.01711, section 5 and figure 4).
+
+    A patch embedding, then blocks of a 3 x 3 depthwise convolution and an MLP. In some blocks,
+    layers predict their weights from the whole image, which makes the receptive field global at a
+    cost linear in the number of tokens. There is no position embedding and no class token: any
+    height and width will do.
+
+    Args:
+        arch: ``'tiny'``, ``'small'``, ``'base'`` (short ``'t'``, ``'s'``, ``'b'``), or a dict with
+            ``embed_dims``, ``depth`` and ``mlp_ratio``, and ``drop_path_rate`` unless it is 0.
+            Base is small trained at 448 x 448.
+        in_channels: Channels of the image.
+        patch_size: Side of a patch in pixels, which is the stride of the feature map.
+        out_indices: The blocks whose outputs to return; negative ones count from the end.
+        out_type: ``'featmap'`` (B, C, H, W), ``'avg_featmap'`` (B, C), the mean over all tokens, or
+            ``'raw'`` (B, N, C).
+        dynamic_blocks: Which blocks have dynamic layers: ``'every-third'`` (1, 4, 7, ...),
+            ``'all'``, ``'none'`` (or None: the paper's static baseline), or the blocks' indices.
+        dynamic_layers: Which layers of these blocks are dynamic, any of ``'fc1'``, ``'fc2'``,
+            ``'dwconv'``.
+        linear_predictor: How a dynamic linear layer predicts its weight, one of
+            ``LINEAR_PREDICTORS``.
+        dwconv_predictor: How a dynamic convolution predicts its kernel, one of
+            ``DWCONV_PREDICTORS``.
+        drop_rate: Dropout probability in the MLPs.
+        drop_path_rate: Stochastic depth: 0 at the first block, rising linearly to this value at the
+            last. Default: the arch's.
+        final_norm: Whether the output of the last block is normalised. Earlier outputs are not.
+        norm_eps: Epsilon of all LayerNorms.
+        frozen_stages: -1 freezes nothing, 0 the patch embedding, k also the first k blocks.
+        with_cp: Whether to trade compute for memory by gradient checkpointing of the blocks.
+        init_cfg: As in MMEngine. ``dict(type='Pretrained', checkpoint=FILE)`` reads released
+            weights and checkpoints of this project alike. By default every layer starts as in the
+            released code: linear weights from a normal distribution with std 0.02, cut off.
+
+    Raises:
+        ValueError: If an argument is not one of the above.
+    """
+
+    arch_zoo = {
+        'tiny': dict(embed_dims=192, depth=17, mlp_ratio=4, drop_path_rate=0.0),
+        'small': dict(embed_dims=384, depth=17, mlp_ratio=4, drop_path_rate=0.2),
+        'base': dict(embed_dims=384, depth=17, mlp_ratio=4, drop_path_rate=0.2),
+    }
+    arch_aliases = {'t': 'tiny', 's': 'small', 'b': 'base'}
+
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        in_channels: int = 3,
+        patch_size: int = 16,
+        out_indices: int | Sequence[int] = -1,
+        out_type: str = 'featmap',
+        dynamic_blocks: str | Sequence[int] | None = 'every-third',
+        dynamic_layers: Sequence[str] = ('fc1', 'dwconv'),
+        linear_predictor: str = 'bilateral',
+        dwconv_predictor: str = 'adaptive',
+        drop_rate: float = 0.0,
+        drop_path_rate: float | None = None,
+        final_norm: bool = True,
+        norm_eps: float = 1e-6,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: dict | list | None = None,
+    ):
+        super().__init__(init_cfg)
+        arch = self._parse_arch(arch)
+        self.embed_dims, self.depth = arch['embed_dims'], arch['depth']
+        self.patch_size = patch_size
+        self.out_indices = self._parse_out_indices(out_indices)
+        if out_type not in OUT_TYPES:
+            raise ValueError(f'Expected out_type to be one of {OUT_TYPES}, got {out_type!r}.')
+        self.out_type = out_type
+        self.dynamic_blocks = self._parse_dynamic_blocks(dynamic_blocks)
+        if isinstance(dynamic_layers, str) or not set(dynamic_layers) <= set(DYNAMIC_LAYERS):
+            raise ValueError(
+                f'Expected dynamic_layers to be a list out of {DYNAMIC_LAYERS}, '
+                f'got {dynamic_layers!r}.'
+            )
+        if not -1 <= frozen_stages <= self.depth:
+            raise ValueError(
+                f'Expected frozen_stages in [-1, {self.depth}] (the depth), got {frozen_stages}.'
+            )
+        if drop_path_rate is None:
+            drop_path_rate = arch['drop_path_rate']
+        for name, rate in (('drop_rate', drop_rate), ('drop_path_rate', drop_path_rate)):
+            if not 0 <= rate < 1:
+                raise ValueError(f'Expected {name} in [0, 1), got {rate}.')
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+
+        width, hidden = self.embed_dims, int(self.embed_dims * arch['mlp_ratio'])
+        layer_norm = partial(nn.LayerNorm, width, eps=norm_eps)
+        dynamic_linear = partial(DynamicLinear, predictor=linear_predictor)
+        dynamic_dwconv = partial(DynamicDWConv2d, predictor=dwconv_predictor)
+
+        def build_block(dynamic: bool, drop_path: float) -> nn.Module:
+            layers = dynamic_layers if dynamic else ()
+            fc1 = (dynamic_linear if 'fc1' in layers else nn.Linear)(width, hidden)
+            fc2 = (dynamic_linear if 'fc2' in layers else nn.Linear)(hidden, width)
+            dwconv = (dynamic_dwconv if 'dwconv' in layers else DWConv2d)(width)
+            mlp = Mlp(fc1, fc2, drop_rate)
+            if dynamic:
+                return DynamicBlock(layer_norm(), dwconv, layer_norm(), mlp, drop_path)
+            return StaticBlock(dwconv, layer_norm(), mlp, drop_path)
+
+        self.patch_embed = PatchEmbed(in_channels, width, patch_size)
+        self.init_norm = layer_norm()
+        self.blocks = nn.ModuleList(
+            build_block(i in self.dynamic_blocks, rate)
+            for i, rate in enumerate(torch.linspace(0, drop_path_rate, self.depth).tolist())
+        )
+        self.norm = layer_norm() if final_norm else nn.Identity()
+        self.apply(_init_linear)
+        self._freeze()
+
+    def _parse_arch(self, arch: str | dict) -> dict:
+        if isinstance(arch, str):
+            name = self.arch_aliases.get(arch.lower(), arch.lower())
+            if name not in self.arch_zoo:
+                raise ValueError(
+                    f'Expected arch to be one of {sorted(self.arch_zoo)} or a dict, got {arch!r}.'
+                )
+            return self.arch_zoo[name]
+        expected = {'embed_dims', 'depth', 'mlp_ratio'}
+        if not expected <= set(arch) <= expected | {'drop_path_rate'}:
+            raise ValueError(
+                f'Expected an arch with {sorted(expected)} and perhaps drop_path_rate, '
+                f'got {sorted(arch)}.'
+            )
+        return dict({'drop_path_rate': 0.0}, **arch)
+
+    def _parse_block_index(self, index: int, name: str) -> int:
+        if not -self.depth <= index < self.depth:
+            raise ValueError(
+                f'Expected {name} in [{-self.depth}, {self.depth - 1}] (the depth is '
+                f'{self.depth}), got {index}.'
+            )
+        return index % self.depth
+
+    def _parse_out_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
+        indices = [out_indices] if isinstance(out_indices, int) else out_indices
+        indices = tuple(self._parse_block_index(i, 'out_indices') for i in indices)
+        if not indices or list(indices) != sorted(set(indices)):
+            raise ValueError(f'Expected rising out_indices, got {out_indices}.')
+        return indices
+
+    def _parse_dynamic_blocks(self, blocks: str | Sequence[int] | None) -> tuple[int, ...]:
+        named = {
+            'every-third': range(1, self.depth, 3),
+            'all': range(self.depth),
+            'none': (),
+            None: (),
+        }
+        if blocks is None or isinstance(blocks, str):
+            if blocks not in named:
+                raise ValueError(
+                    "Expected dynamic_blocks to be 'every-third', 'all', 'none' or a list of "
+                    f'block indices, got {blocks!r}.'
+                )
+            return tuple(named[blocks])
+        return tuple(sorted({self._parse_block_index(i, 'dynamic_blocks') for i in blocks}))
+
+    def init_weights(self) -> None:
+        """Applies ``init_cfg``; pretrained weights are read safely and must fit."""
+        if isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained':
+            load_pretrained_backbone(
+                self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix')
+            )
+            self._is_init = True
+        else:
+            super().init_weights()
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        modules = [self.patch_embed, self.init_norm, *self.blocks[: self.frozen_stages]]
+        return modules + [self.norm] if self.frozen_stages == self.depth else modules
+
+    def _freeze(self) -> None:
+        for module in self._frozen_modules():
+            module.eval()
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True):
+        """Sets the mode; frozen stages stay in evaluation mode."""
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Computes the features of a batch of images.
+
+        Args:
+            x: Images, (B, in_channels, height, width), of any size.
+
+        Returns:
+            For each of ``out_indices`` the features in the shape that ``out_type`` says, where
+            H = ceil(height / patch_size) and W = ceil(width / patch_size).
+        """
+        x = self.init_norm(self.patch_embed(x))  # (B, H, W, C)
+        outs = []
+        for i, block in enumerate(self.blocks):
+            if self.with_cp and x.requires_grad:
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+            if i in self.out_indices:
+                outs.append(self._format(self.norm(x) if i == self.depth - 1 else x))
+        return tuple(outs)
+
+    def _format(self, x: Tensor) -> Tensor:
+        if self.out_type == 'featmap':
+            return x.permute(0, 3, 1, 2).contiguous()  # (B, C, H, W)
+        if self.out_type == 'avg_featmap':
+            return x.mean(dim=(1, 2))  # (B, C)
+        return x.flatten(1, 2)  # (B, N, C)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Tells how deep a parameter lies, for layer-wise learning-rate decay.
+
+        Args:
+            param_name: Full name of the parameter.
+            prefix: What stands before the backbone's own names, such as ``'backbone.'``.
+
+        Returns:
+            The layer and the number of layers: patch embedding and first norm are layer 0, block i
+            is layer i + 1, the last norm and all that is outside the backbone are the last layer.
+
+        Raises:
+            ValueError: If the name starts with ``prefix`` but is no parameter of this backbone.
+        """
+        num_layers = self.depth + 2
+        if not param_name.startswith(prefix):
+            return num_layers - 1, num_layers
+        name = param_name[len(prefix) :]
+        if name.startswith(('patch_embed.', 'init_norm.')):
+            return 0, num_layers
+        if name.startswith('norm.'):
+            return num_layers - 1, num_layers
+        match = re.match(r'blocks\.(\d+)\.', name)
+        if match and int(match[1]) < self.depth:
+            return int(match[1]) + 1, num_layers
+        raise ValueError(
+            f'{param_name!r} is no parameter of this WeightFormer: expected {prefix}patch_embed.*, '
+            f'{prefix}init_norm.*, {prefix}blocks.0 to {self.depth - 1}.* or {prefix}norm.*.'
+        )

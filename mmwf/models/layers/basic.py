@@ -1,0 +1,69 @@
+"""Layers without predicted weights. Tokens are (B, H, W, C) everywhere inside the network."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PatchEmbed(nn.Module):
+    """Cuts an image into patches and projects each one to a token.
+
+    An image whose sides are not multiples of the patch size is padded with zeros at the right and
+    bottom.
+
+    Args:
+        in_channels: Channels of the image.
+        embed_dims: Width C of a token.
+        patch_size: Side of a patch in pixels.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int, patch_size: int):
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_channels, embed_dims, patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, in_channels, height, width) to (B, H, W, C)."""
+        height, width = x.shape[-2:]
+        pad_bottom, pad_right = -height % self.patch_size, -width % self.patch_size
+        if pad_bottom or pad_right:
+            x = F.pad(x, (0, pad_right, 0, pad_bottom))
+        return self.proj(x).permute(0, 2, 3, 1)
+
+
+class DWConv2d(nn.Conv2d):
+    """A depthwise convolution of tokens (B, H, W, C), zero padding, stride 1.
+
+    Args:
+        channels: Width C.
+        kernel_size: Side of the kernel, odd.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 3):
+        super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, H, W, C) to (B, H, W, C)."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class DropPath(nn.Module):
+    """Leaves out a residual branch for a random part of the images (stochastic depth).
+
+    Args:
+        drop_prob: Probability of leaving it out, in [0, 1).
+    """
+
+    def __init__(self, drop_prob: float):
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, ...) to (B, ...); what is kept is scaled so that the mean stays."""
+        if not self.training or self.drop_prob == 0:
+            return x
+        keep_prob = 1 - self.drop_prob
+        mask = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(keep_prob)
+        return x * (mask / keep_prob)
+
+    def extra_repr(self) -> str:
+        return f'drop_prob={self.drop_prob:.3f}'

@@ -1,0 +1,86 @@
+"""The two blocks of WeightFormer, side by side: what is residual to what.
+
+The layers come from outside, so that a block says nothing but their order. All map tokens
+(B, H, W, C) to the same shape.
+"""
+
+from torch import Tensor, nn
+
+from .basic import DropPath
+
+
+class Mlp(nn.Module):
+    """Computes ``fc2(gelu(fc1(x)))``, with the exact GELU and dropout behind both layers.
+
+    Args:
+        fc1: Maps width C to the hidden width.
+        fc2: Maps the hidden width back to C.
+        drop_rate: Dropout probability.
+    """
+
+    def __init__(self, fc1: nn.Module, fc2: nn.Module, drop_rate: float = 0.0):
+        super().__init__()
+        self.fc1 = fc1
+        self.act = nn.GELU()
+        self.fc2 = fc2
+        self.drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, H, W, C) to (B, H, W, C)."""
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+
+class StaticBlock(nn.Module):
+    """A block without predicted weights.
+
+    Note:
+        Its convolution acts on the residual stream itself, without a norm before it, and drop path
+        on the MLP branch only. The released weights need both.
+
+    Args:
+        dwconv: 3 x 3 depthwise convolution.
+        norm2: LayerNorm before the MLP.
+        mlp: The MLP.
+        drop_path_rate: Probability of leaving the MLP branch out.
+    """
+
+    def __init__(
+        self, dwconv: nn.Module, norm2: nn.Module, mlp: nn.Module, drop_path_rate: float = 0.0
+    ):
+        super().__init__()
+        self.dwconv = dwconv
+        self.norm2 = norm2
+        self.mlp = mlp
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, H, W, C) to (B, H, W, C)."""
+        x = x + self.dwconv(x)
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class DynamicBlock(StaticBlock):
+    """A block whose layers may predict their weights from the image.
+
+    Note:
+        The normalised tokens *replace* the residual stream, which the paper's figure does not show.
+
+    Args:
+        norm1: LayerNorm of the residual stream.
+        dwconv, norm2, mlp, drop_path_rate: As in :class:`StaticBlock`.
+    """
+
+    def __init__(
+        self,
+        norm1: nn.Module,
+        dwconv: nn.Module,
+        norm2: nn.Module,
+        mlp: nn.Module,
+        drop_path_rate: float = 0.0,
+    ):
+        super().__init__(dwconv, norm2, mlp, drop_path_rate)
+        self.norm1 = norm1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, H, W, C) to (B, H, W, C)."""
+        return super().forward(self.norm1(x))

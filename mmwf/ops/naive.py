@@ -1,0 +1,42 @@
+"""The operations of the dynamic layers as one reads them in the paper: one image at a time.
+
+Slow on purpose. These functions are the truth that every faster implementation is tested against,
+and they evaluate each product in the paper's order, so that they also give the paper's cost.
+
+Shapes: B images, H x W tokens (N = H W, M after pooling), C input width, D output width,
+R and S the two hidden widths of the bilateral prediction, K kernel size.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def bilateral_weight(a, p, u, v, scale):
+    deltas = []
+    for a_i, p_i in zip(a, p, strict=True):
+        left = (F.silu(a_i) * scale) @ u  # (M, C)
+        right = F.silu(p_i) @ v  # (M, D)
+        deltas.append(left.T @ right)  # (C, D)
+    return torch.stack(deltas)
+
+
+def dynamic_linear(x, weight, delta, bias):
+    outputs = []
+    for x_i, delta_i in zip(x, delta, strict=True):
+        outputs.append(x_i @ (weight + delta_i) + bias)  # (..., D)
+    return torch.stack(outputs)
+
+
+def dynamic_dwconv2d(x, weight, delta, bias):
+    outputs = []
+    for x_i, delta_i in zip(x, delta, strict=True):
+        kernel = weight + delta_i.unsqueeze(1)  # (C, 1, K, K)
+        y_i = F.conv2d(
+            x_i.permute(2, 0, 1)[None],
+            kernel,
+            bias,
+            padding=kernel.shape[-1] // 2,
+            groups=kernel.shape[0],
+        )
+        outputs.append(y_i[0].permute(1, 2, 0))  # (H, W, C)
+    return torch.stack(outputs)

@@ -1,0 +1,34 @@
+"""The scope ``mmwf``: lets a config write ``type='mmwf.X'`` without importing anything.
+
+Our classes are registered in MMEngine's root registries, where every OpenMMLab library finds them
+under their plain name too. The registries here only say where to look (``locations``).
+"""
+
+from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
+from mmengine.registry import Registry
+
+__all__ = ['HOOKS', 'MODELS', 'OPTIM_WRAPPERS', 'register_on_first_use']
+
+MODELS = Registry('model', parent=ROOT_MODELS, scope='mmwf', locations=['mmwf.models'])
+HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='mmwf', locations=['mmwf.engine'])
+OPTIM_WRAPPERS = Registry(
+    'optim_wrapper', parent=ROOT_OPTIM_WRAPPERS, scope='mmwf', locations=['mmwf.engine']
+)
+
+
+def register_on_first_use(name: str) -> None:
+    """Lets ``type=name`` build a model of ours after nothing but ``import mmwf``.
+
+    The models are imported when the first one is built, and then register themselves in place of
+    this stand-in: importing MMEngine's model package takes a second that ``import mmwf`` saves.
+    """
+
+    def build(*args, **kwargs):
+        from . import models
+
+        return getattr(models, name)(*args, **kwargs)
+
+    build.__name__ = name
+    ROOT_MODELS.register_module(name=name, module=build)

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Makes .venv in the project root with the pinned versions; a second call skips what is done.
+# Sourced by quickstart.sh and run_tests.sh. $PYTHON chooses the interpreter.
+
+_mmwf_find_python() {
+  local candidate
+  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.12 python3.11 python3.10 python; do
+    if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
+      echo "$candidate"
+      return 0
+    fi
+  done
+  echo 'mmwf needs Python 3.10, 3.11 or 3.12 with venv, and none was found. Install one' \
+    '(Debian, Ubuntu: apt install python3 python3-venv), or name it: PYTHON=/path/to/python3.12' >&2
+  return 1
+}
+
+_mmwf_setup() {
+  local root=$1 venv=$1/.venv python wanted stamp
+  wanted=$(cat "$root"/requirements/*.txt "$root"/setup.py "$root"/tools/setup_env.sh | cksum)
+  stamp=$venv/.mmwf-setup-done
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$root $wanted" ] && "$venv/bin/python" -c '' 2>/dev/null; then
+    return 0
+  fi
+  python=$(_mmwf_find_python) || return 1
+  echo "[setup] $("$python" --version) -> .venv (about 5 GB to download the first time)"
+  rm -f "$stamp"
+  # A .venv that was moved or copied here has another folder written into it.
+  if ! grep -qsF "$venv" "$venv/bin/activate" || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    rm -rf "$venv"
+    "$python" -m venv "$venv" || return 1
+  fi
+  # Applies to the isolated builds of source archives too; those need no compiler.
+  export PIP_CONSTRAINT=$root/requirements/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
+  export MMCV_WITH_OPS=0
+  echo '[setup] installing the pinned packages'
+  "$venv/bin/python" -m pip install -q --progress-bar off setuptools wheel || return 1
+  "$venv/bin/python" -m pip install --progress-bar off \
+    -r "$root/requirements/runtime.txt" -r "$root/requirements/tests.txt" \
+    | grep --line-buffered -E '^(Collecting|Installing|Building) ' | cut -c1-160
+  [ "${PIPESTATUS[0]}" -eq 0 ] || return 1
+  # Both builds of OpenCV are required by packages above; the one without a display must win, since
+  # the other needs libGL, which servers lack.
+  "$venv/bin/python" -m pip install -q --progress-bar off --no-deps --force-reinstall opencv-python-headless || return 1
+  "$venv/bin/python" -m pip install -q --progress-bar off --no-deps --no-build-isolation -e "$root" || return 1
+  unset PIP_CONSTRAINT MMCV_WITH_OPS
+  "$venv/bin/python" -c 'import cv2, mmwf' || return 1
+  echo "$root $wanted" > "$stamp"
+  echo '[setup] done'
+}
+
+MMWF_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+if ! _mmwf_setup "$MMWF_ROOT"; then
+  echo '[setup] failed; the last messages above say why. Run the same command again to go on.' >&2
+  exit 1
+fi
