@@ -1,20 +1,25 @@
 """The scope ``mmwf``: lets a config write ``type='mmwf.X'`` without importing anything.
 
-Our classes are registered in MMEngine's root registries, where every OpenMMLab library finds them
-under their plain name too. The registries here only say where to look (``locations``).
+Models are registered in MMEngine's root registry, where every OpenMMLab library finds them under
+their plain name too. What shares its name with a class of another library (hooks, transforms, ...)
+is registered here.
 """
 
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
+from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
-__all__ = ['HOOKS', 'MODELS', 'OPTIM_WRAPPERS', 'register_on_first_use']
+__all__ = ['HOOKS', 'MODELS', 'OPTIM_WRAPPERS', 'TRANSFORMS', 'register_on_first_use']
 
 MODELS = Registry('model', parent=ROOT_MODELS, scope='mmwf', locations=['mmwf.models'])
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='mmwf', locations=['mmwf.engine'])
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper', parent=ROOT_OPTIM_WRAPPERS, scope='mmwf', locations=['mmwf.engine']
+)
+TRANSFORMS = Registry(
+    'transform', parent=ROOT_TRANSFORMS, scope='mmwf', locations=['mmwf.datasets.transforms']
 )
 
 

@@ -146,9 +146,10 @@ class WeightFormer(BaseModule):
 
         self.patch_embed = PatchEmbed(in_channels, width, patch_size)
         self.init_norm = layer_norm()
+        # On the CPU also where the model is built under another default device, such as 'meta'.
+        drop_path_rates = torch.linspace(0, drop_path_rate, self.depth, device='cpu').tolist()
         self.blocks = nn.ModuleList(
-            build_block(i in self.dynamic_blocks, rate)
-            for i, rate in enumerate(torch.linspace(0, drop_path_rate, self.depth).tolist())
+            build_block(i in self.dynamic_blocks, rate) for i, rate in enumerate(drop_path_rates)
         )
         self.norm = layer_norm() if final_norm else nn.Identity()
         self.apply(_init_linear)

@@ -1,0 +1,19 @@
+"""DeiT-T under the recipe of WeightFormer-T, for comparison.
+
+    bash tools/dist_train.sh configs/classification/deit-tiny-p16_8xb256_in1k.py 8 --amp
+
+Hardware: 8 GPUs of 24 GB. Top-1, DeiT's own recipe (as the paper quotes it): 72.2. Ours: not run.
+"""
+
+_base_ = [
+    '../_base_/models/deit_classifier.py',
+    '../_base_/datasets/imagenet_224.py',
+    '../_base_/schedules/adamw_300e_bs2048.py',
+    '../_base_/runtime/classification.py',
+]
+
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys={'.cls_token': dict(decay_mult=0.0), '.pos_embed': dict(decay_mult=0.0)}
+    )
+)

@@ -1,0 +1,10 @@
+"""WeightFormer-S on ImageNet-1K at 224 x 224 (paper section 5.1, table 3).
+
+    bash tools/dist_train.sh configs/classification/weightformer-small-p16_8xb256_in1k.py 8 --amp
+
+Hardware: 8 GPUs of 24 GB (the paper: 8 RTX 3090). Top-1, paper: 81.3. Ours: not run.
+"""
+
+_base_ = 'weightformer-tiny-p16_8xb256_in1k.py'
+
+model = dict(backbone=dict(arch='small'), head=dict(in_channels=384))

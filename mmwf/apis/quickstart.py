@@ -1,0 +1,101 @@
+"""``tools/quickstart.sh``: every task at toy size on real, embedded data, through the same tools
+and configs that a user calls."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mmengine
+
+from mmwf.datasets.digits import write_digits
+
+from . import pictures
+from .environment import UserError
+
+OUT = Path('work_dirs/quickstart')
+
+
+@dataclass
+class Task:
+    """One task of the quick start.
+
+    Attributes:
+        config: Config file.
+        prepare: Writes the data to disk.
+        metrics: The names in the summary and where they come from in the test's metrics, with a
+            factor.
+        draw: Draws the predictions (the content of test.py's ``--out FILE.pkl``) to a PNG.
+    """
+
+    config: str
+    prepare: Callable[[], None]
+    metrics: dict[str, tuple[str, float]]
+    draw: Callable[[list, Path], None]
+
+
+def _prepare_digits() -> None:
+    counts = write_digits('data/digits')
+    print(f'data/digits: {counts["train"]} images to train on, {counts["val"]} to test on')
+
+
+TASKS = {
+    'classification': Task(
+        config='configs/quickstart/weightformer-w64d8-p4_1xb64-30e_digits-32px.py',
+        prepare=_prepare_digits,
+        metrics={'accuracy_top1': ('accuracy/top1', 0.01)},
+        draw=pictures.draw_classification,
+    ),
+}
+
+
+def _run_tool(*args: str | Path) -> float:
+    """Runs a tool with its output on the screen; returns the seconds it took."""
+    command = [sys.executable, *map(str, args)]
+    print('$ python ' + ' '.join(map(str, args)), flush=True)
+    start = time.perf_counter()
+    if subprocess.run(command, env=dict(os.environ, PYTHONUNBUFFERED='1')).returncode:
+        raise UserError(f'{args[0]} failed; its last lines above say why.')
+    return time.perf_counter() - start
+
+
+def run_task(name: str, task: Task) -> dict:
+    """Prepares, trains, tests and draws one task; returns its entry in the summary."""
+    work_dir = OUT / name
+    task.prepare()
+    seconds = _run_tool('tools/train.py', task.config, '--work-dir', work_dir)
+    checkpoint = (work_dir / 'last_checkpoint').read_text().strip()
+    metrics_file, predictions_file = work_dir / 'metrics.json', work_dir / 'predictions.pkl'
+    test = ('tools/test.py', task.config, checkpoint, '--work-dir', work_dir)
+    _run_tool(*test, '--out', metrics_file, predictions_file)
+    metrics = mmengine.load(metrics_file)
+    task.draw(mmengine.load(predictions_file), OUT / f'{name}.png')
+    entry = {
+        key: round(metrics[source] * factor, 4) for key, (source, factor) in task.metrics.items()
+    }
+    return dict(entry, seconds=round(seconds, 1))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs ``tools/quickstart.py``."""
+    parser = argparse.ArgumentParser(description='Train and test small models on embedded data.')
+    parser.add_argument('tasks', nargs='*', metavar='TASK', help=f'out of {", ".join(TASKS)}')
+    names = parser.parse_args(argv).tasks or list(TASKS)
+    unknown = [name for name in names if name not in TASKS]
+    if unknown:
+        raise UserError(f'Expected tasks out of {", ".join(TASKS)}; got {", ".join(unknown)}.')
+    OUT.mkdir(parents=True, exist_ok=True)
+    summary_file = OUT / 'summary.json'
+    for i, name in enumerate(names, 1):
+        print(f'=== quick start {i}/{len(names)}: {name}', flush=True)
+        entry = run_task(name, TASKS[name])
+        summary = json.loads(summary_file.read_text()) if summary_file.exists() else {}
+        summary[name] = entry
+        summary_file.write_text(json.dumps(summary, indent=2) + '\n')
+        print(f'=== {name}: {entry}; picture: {OUT / name}.png', flush=True)
+    print(f'Summary: {summary_file}')

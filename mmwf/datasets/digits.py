@@ -1,0 +1,51 @@
+"""Real handwriting for the quick start: the 1,797 scanned digits that scikit-learn ships."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+IMAGE_SIZE = 32
+VAL_SHARE = 0.2
+
+
+def split_digits(seed: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Splits the digits into four fifths for training and one for validation, class by class.
+
+    Args:
+        seed: Seed of the split.
+
+    Returns:
+        For ``'train'`` and ``'val'`` the scans (n, 8, 8), uint8 from 0 (paper) to 255 (ink), and
+        the digits (n,).
+    """
+    digits = load_digits()
+    scans = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    train, val, train_labels, val_labels = train_test_split(
+        scans, digits.target, test_size=VAL_SHARE, random_state=seed, stratify=digits.target
+    )
+    return {'train': (train, train_labels), 'val': (val, val_labels)}
+
+
+def write_digits(root: str | Path, seed: int = 0) -> dict[str, int]:
+    """Writes the digits as a folder tree in the manner of ImageNet.
+
+    Args:
+        root: Where to put ``{train,val}/DIGIT/INDEX.png``, 32 x 32 pixels. Files that are there
+            already are written again with the same content.
+        seed: Seed of the split.
+
+    Returns:
+        The number of images of each split.
+    """
+    counts = {}
+    for split, (scans, labels) in split_digits(seed).items():
+        for index, (scan, label) in enumerate(zip(scans, labels, strict=True)):
+            folder = Path(root) / split / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            image = cv2.resize(scan, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_CUBIC)
+            cv2.imwrite(str(folder / f'{index:04d}.png'), image)
+        counts[split] = len(labels)
+    return counts

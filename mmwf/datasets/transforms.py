@@ -1,0 +1,27 @@
+"""Data transforms."""
+
+import cv2
+from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
+
+from mmwf.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromFile(MMCVLoadImageFromFile):
+    """mmcv's loader, with an error that names the file whatever is wrong with it.
+
+    All arguments are mmcv's.
+    """
+
+    def transform(self, results: dict) -> dict | None:
+        """Reads ``results['img_path']`` into ``results['img']``, (height, width, 3) as BGR.
+
+        Raises:
+            ValueError: If the file is missing, empty or no image.
+        """
+        try:
+            return super().transform(results)
+        except (OSError, AssertionError, AttributeError, cv2.error) as error:
+            raise ValueError(
+                f'Cannot read the image {results["img_path"]}: {error}. Repair or remove the file.'
+            ) from error

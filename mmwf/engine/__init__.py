@@ -1,0 +1,4 @@
+from .amp import AmpOptimWrapper
+from .hooks import CheckpointMatchHook
+
+__all__ = ['AmpOptimWrapper', 'CheckpointMatchHook']

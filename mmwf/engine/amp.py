@@ -1,0 +1,41 @@
+"""Mixed precision on CUDA and on CPU."""
+
+import torch
+from mmengine.optim import AmpOptimWrapper as MMEngineAmpOptimWrapper
+from mmengine.optim import OptimWrapper
+
+from mmwf.registry import OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPERS.register_module()
+class AmpOptimWrapper(MMEngineAmpOptimWrapper):
+    """MMEngine's mixed-precision wrapper, which prefers bf16 and also runs without a GPU.
+
+    bf16 has the range of fp32, so it needs no loss scaling and does not overflow.
+
+    Args:
+        dtype: ``'bfloat16'`` or ``'float16'``. Default: bf16 where the device computes in it, else
+            fp16.
+        loss_scale: As in MMEngine; used with fp16.
+        **kwargs: As in :class:`mmengine.optim.OptimWrapper`.
+
+    Raises:
+        ValueError: If fp16 is asked for on a CPU.
+    """
+
+    def __init__(self, dtype: str | None = None, loss_scale='dynamic', **kwargs):
+        cuda = torch.cuda.is_available()
+        if dtype is None:
+            dtype = 'float16' if cuda and not torch.cuda.is_bf16_supported() else 'bfloat16'
+        if dtype not in ('bfloat16', 'float16'):
+            raise ValueError(f"Expected dtype 'bfloat16' or 'float16', got {dtype!r}.")
+        if dtype == 'float16':
+            if not cuda:
+                raise ValueError("Expected dtype 'bfloat16' on a CPU, got 'float16'.")
+            super().__init__(loss_scale=loss_scale, dtype=dtype, **kwargs)
+            return
+        # MMEngine's constructor insists on a GPU and on a loss scaler.
+        OptimWrapper.__init__(self, **kwargs)
+        self._scale_update_param = None
+        self.loss_scaler = torch.amp.GradScaler('cuda' if cuda else 'cpu', enabled=False)
+        self.cast_dtype = torch.bfloat16

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Trains with one process per GPU; without GPUs, on the CPU with gloo.
+#
+#   bash tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
+#
+# Several machines: on each, NNODES=4 NODE_RANK=0..3 MASTER_ADDR=first-machine PORT=29500.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
+[ $# -ge 2 ] || { echo "usage: $0 CONFIG GPUS [arguments of tools/train.py]" >&2; exit 2; }
+config=$1 gpus=$2
+shift 2
+launch "$gpus" "$TOOLS/train.py" "$config" "$@"

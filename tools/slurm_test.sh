@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Tests on a slurm cluster, one task per GPU.
+#
+#   GPUS=8 bash tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]
+#
+# GPUS_PER_NODE (default 8), CPUS_PER_TASK (default 8) and SRUN_ARGS are passed on.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
+[ $# -ge 4 ] || { echo "usage: $0 PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]" >&2; exit 2; }
+partition=$1 job=$2 config=$3 checkpoint=$4
+shift 4
+slurm_launch "$partition" "$job" "$TOOLS/test.py" "$config" "$checkpoint" "$@"
