@@ -84,29 +84,36 @@ class _TensorUnpickler(pickle.Unpickler):
         return _Inert
 
 
+def _damaged(path: str | Path, data: bytes, error: Exception) -> str:
+    return f'{path} ({len(data)} bytes) is damaged or no checkpoint at all: {error}'
+
+
 def _read_tensors_only(data: bytes, path: str, map_location) -> dict:
     """Reads the weights of a ``.pth`` that holds foreign objects beside them."""
     foreign = set()
     unpickler = type('Unpickler', (_TensorUnpickler,), {'foreign': foreign})
     pickle_module = types.SimpleNamespace(
-        Unpickler=unpickler, load=lambda f, **kwargs: unpickler(f, **kwargs).load()
+        __name__=__name__,  # torch.load looks at it
+        Unpickler=unpickler,
+        load=lambda f, **kwargs: unpickler(f, **kwargs).load(),
     )
     way_out = (
         'If you trust it, open it where it was made and save its weights alone, for example with '
         "safetensors.torch.save_file(checkpoint['model'], 'model.safetensors')."
     )
-    names = 'unknown classes'
     try:
         checkpoint = torch.load(
             io.BytesIO(data), map_location, pickle_module=pickle_module, weights_only=False
         )
-        names = ', '.join(sorted(foreign))
         state_dict = _find_state_dict(checkpoint)
     except Exception as error:
+        if not foreign:
+            raise ValueError(_damaged(path, data, error)) from error
         raise ValueError(
-            f'{path} holds pickled objects other than weights ({names}) and was not unpickled. '
-            f'{way_out}'
+            f'{path} holds pickled objects other than weights ({", ".join(sorted(foreign))}) and '
+            f'was not unpickled. {way_out}'
         ) from error
+    names = ', '.join(sorted(foreign))
     if not state_dict or not all(isinstance(value, Tensor) for value in state_dict.values()):
         raise ValueError(
             f'{path} holds pickled objects ({names}) where weights are expected, '
@@ -148,9 +155,7 @@ def _read_file(path: Path, map_location) -> dict:
     except pickle.UnpicklingError:
         checkpoint = _read_tensors_only(data, str(path), map_location)
     except (RuntimeError, EOFError) as error:
-        raise ValueError(
-            f'{path} ({len(data)} bytes) is damaged or no checkpoint at all: {error}'
-        ) from error
+        raise ValueError(_damaged(path, data, error)) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path} holds a {type(checkpoint).__name__}, expected a dict of weights.')
     return checkpoint
@@ -212,6 +217,12 @@ _RELEASED_PARAMS = {  # of a dynamic layer
     'w2': 'predictor.v',
 }
 _RELEASED_PREDICTORS = {'linear1': 'proj', 'linear2': 'proj', 'dwc': 'mlp'}
+_RELEASED_LINEAR = r'weight|bias|w|b|w1|w2|wfm\.(weight|bias)'
+_RELEASED_KEYS = {
+    'linear1': _RELEASED_LINEAR,
+    'linear2': _RELEASED_LINEAR,
+    'dwc': r'weight|bias|w|b|wfm\.0\.(weight|bias)|wfm\.2\.weight',
+}
 _OUR_LAYERS = {ours: released for released, ours in _RELEASED_LAYERS.items()}
 _OUR_PARAMS = {ours: released for released, ours in _RELEASED_PARAMS.items()}
 _UNCHANGED = re.compile(r'(patch_embed\.proj|init_norm|norm|blocks\.\d+\.norm[12])\.(weight|bias)')
@@ -228,7 +239,7 @@ def _released_key_to_mmwf(key: str) -> str:
     if re.fullmatch(r'head\.(weight|bias)', key):
         return key.replace('head.', 'head.fc.')
     match = re.fullmatch(r'(blocks\.\d+)\.(linear[12]|dwc)\.(.+)', key)
-    if not match:
+    if not match or not re.fullmatch(_RELEASED_KEYS[match[2]], match[3]):
         raise ValueError(f'Unknown key {key!r}: this is no released WeightFormer classifier.')
     block, layer, param = match.groups()
     if param.startswith('wfm.'):

@@ -61,8 +61,8 @@ def nms(boxes, scores, iou_threshold, offset=0, score_threshold=0, max_num=-1):
         )
     if offset not in (0, 1):
         raise ValueError(f'Expected offset 0 or 1, got {offset}.')
-    shift = boxes.new_tensor([0, 0, offset, offset])
-    keep = torchvision_nms((boxes + shift).float(), scores.float(), float(iou_threshold))
+    shift = scores.new_tensor([0, 0, offset, offset], dtype=torch.float32)
+    keep = torchvision_nms(boxes.float() + shift, scores.float(), float(iou_threshold))
     if score_threshold > 0:
         keep = keep[scores[keep] > score_threshold]
     if max_num > 0:
