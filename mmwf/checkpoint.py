@@ -1,6 +1,6 @@
 """Checkpoints: safe reading, released keys <-> ours, and matching them against a model.
 
-Importing this module makes MMEngine read local files and ``hf://`` names through
+Importing this module makes MMEngine read local files, web addresses and ``hf://`` names through
 :func:`read_checkpoint`, so ``load_from``, ``resume`` and ``init_cfg=dict(type='Pretrained')`` are
 all safe and all understand the released weights.
 """
@@ -13,10 +13,12 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
+from mmengine.dist import barrier, get_local_rank
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
@@ -161,12 +163,29 @@ def _read_file(path: Path, map_location) -> dict:
     return checkpoint
 
 
+def _fetch(path: str) -> str:
+    """Returns the local file behind a path, after downloading it if it is not local."""
+    if path.startswith('hf://'):
+        from huggingface_hub import hf_hub_download
+
+        return hf_hub_download(path.removeprefix('hf://'), 'model.safetensors')
+    if not path.startswith(('http://', 'https://')):
+        return path
+    file = Path(torch.hub.get_dir()) / 'checkpoints' / PurePosixPath(urlparse(path).path).name
+    if get_local_rank() == 0 and not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(path, str(file))
+    barrier()
+    return str(file)
+
+
 def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
     """Reads a checkpoint without running anything that is in it.
 
     Args:
         path: A ``.safetensors`` file or a ``.pth`` that torch wrote, such as a training checkpoint
-            or a released file, or ``hf://OWNER/NAME`` for ``model.safetensors`` on the hub.
+            or a released file; the web address of one; or ``hf://OWNER/NAME`` for
+            ``model.safetensors`` on the hub.
         map_location: Where to put the tensors.
 
     Returns:
@@ -179,11 +198,7 @@ def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
             foreign objects.
     """
     path = str(path)
-    if path.startswith('hf://'):
-        from huggingface_hub import hf_hub_download
-
-        path = hf_hub_download(path.removeprefix('hf://'), 'model.safetensors')
-    file = Path(path).expanduser()
+    file = Path(_fetch(path)).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f'There is no checkpoint {path} (looked at {file.absolute()}).')
     checkpoint = _read_file(file, map_location)
@@ -203,9 +218,9 @@ def load_from_local(filename, map_location=None):
     return read_checkpoint(filename, map_location)
 
 
-load_from_hf = load_from_local
+load_from_web = load_from_local
 CheckpointLoader.register_scheme('', load_from_local, force=True)
-CheckpointLoader.register_scheme('hf://', load_from_hf, force=True)
+CheckpointLoader.register_scheme(('hf://', 'http://', 'https://'), load_from_web, force=True)
 
 # Names --------------------------------------------------------------------------------------------
 
