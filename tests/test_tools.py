@@ -267,7 +267,7 @@ def test_training_starts_from_a_released_file_as_it_is(config, released_weights,
         'train.py', config, '--work-dir', tmp_path, '--cfg-options', f'load_from={src}',
         f'{arch}.embed_dims=32', f'{arch}.depth={depth}', f'{arch}.mlp_ratio=4',
         'model.backbone.patch_size=16', 'model.head.in_channels=32', 'train_cfg.max_epochs=1',
-        'optim_wrapper.optimizer.lr=0',
+        'optim_wrapper.optimizer.lr=0', 'param_scheduler=None',
     )  # fmt: skip
     assert f'{len(released_weights)} of {len(released_weights)} keys matched' in log
     trained = weights(tmp_path / 'epoch_1.pth')
