@@ -27,13 +27,13 @@ def register_on_first_use(name: str) -> None:
     """Lets ``type=name`` build a model of ours after nothing but ``import mmwf``.
 
     The models are imported when the first one is built, and then register themselves in place of
-    this stand-in: importing MMEngine's model package takes a second that ``import mmwf`` saves.
+    this stand-in: importing MMEngine's model package takes a second that ``import mmwf`` saves. The
+    stand-in is a class, since mmcv's ``build_norm_layer`` asks for one.
     """
 
-    def build(*args, **kwargs):
+    def build(cls, *args, **kwargs):
         from . import models
 
         return getattr(models, name)(*args, **kwargs)
 
-    build.__name__ = name
-    ROOT_MODELS.register_module(name=name, module=build)
+    ROOT_MODELS.register_module(name=name, module=type(name, (), {'__new__': build}))
