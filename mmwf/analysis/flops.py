@@ -49,7 +49,7 @@ FREE = {
     view _unsafe_view permute transpose t expand unsqueeze squeeze select slice split
     split_with_sizes unbind cat stack constant_pad_nd clone copy_ repeat alias detach _to_copy
     empty zeros ones arange
-    """.split()
+    """.split()  # noqa: SIM905
 } | {torch.ops.prim.device}
 
 
