@@ -17,6 +17,7 @@ from mmengine.registry import MODELS, init_default_scope
 from sklearn.datasets import load_sample_images
 
 from mmwf.apis.environment import import_task_library
+from mmwf.models import WeightFormer
 
 ROOT = Path(__file__).parents[1]
 LEAVES = sorted(
@@ -29,6 +30,7 @@ TRAINED_IN = {'mmpretrain': 'test_configs.py', 'mmdet': 'test_detection.py'}
 CLASSIFIERS = [
     path for path in LEAVES if Config.fromfile(ROOT / path).default_scope == 'mmpretrain'
 ]
+PREDICTORS = [path for path in LEAVES if path.startswith('configs/predictors/')]
 CLASSIFICATION = [path for path in LEAVES if path.startswith('configs/classification/')]
 
 
@@ -129,6 +131,22 @@ def test_its_batch_and_rate_are_those_of_the_paper(path):
     assert cfg.optim_wrapper.optimizer.lr == 4e-3
     assert cfg.optim_wrapper.clip_grad.max_norm == 5.0
     assert cfg.train_cfg.max_epochs == 300
+
+
+@pytest.mark.parametrize('path', PREDICTORS)
+def test_a_row_of_the_papers_tables_is_what_its_name_says(path):
+    backbone = load(path).model.backbone
+    backbone.pop('type')
+    row = path.split('_')[1]
+    if kind_and_name := re.fullmatch(r'(linear|dwconv)-(.+?)((-fc[12])*)', row):
+        kind, name, layers, _ = kind_and_name.groups()
+        assert backbone.pop(f'{kind}_predictor') == name
+        default = 'fc1' if kind == 'linear' else 'dwconv'
+        assert backbone.pop('dynamic_layers') == (layers[1:] or default).split('-')
+    else:
+        blocks = WeightFormer(dynamic_blocks=backbone.pop('dynamic_blocks')).dynamic_blocks
+        assert row == (f'dynamic-blocks-{len(blocks)}' if blocks else 'static')
+    assert backbone == dict(arch='tiny', out_type='avg_featmap')  # nothing else differs
 
 
 def test_only_matrices_decay():

@@ -5,13 +5,18 @@ from pathlib import Path
 
 import cv2
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from sklearn.datasets import load_sample_images
+from torch.utils.flop_counter import FlopCounterMode
 
+from mmwf import ops
 from mmwf.apis.environment import import_task_library
 
 ROOT = Path(__file__).parents[1]
+PREDICTORS = ROOT / 'configs/predictors'
 DOCUMENTS = sorted(p for p in ROOT.rglob('*.md') if '.venv' not in p.parts)
 
 
@@ -72,3 +77,55 @@ def test_the_config_for_pictures_of_ones_own_trains(two_flowers, monkeypatch):
     runner.train()
     assert runner.iter == 2
     assert list(runner.val_dataloader.dataset.CLASSES) == ['china', 'flower']
+
+
+def predictor_rows():
+    """The cells of each row of the table of predictors, the config's path first."""
+    table = (PREDICTORS / 'README.md').read_text()
+    rows = re.findall(r'^\| \[[\w-]+\]\((.+?)\) \|(.+) \|$', table, flags=re.MULTILINE)
+    return [
+        ((PREDICTORS / path).resolve(), *(c.strip() for c in cells.split('|')))
+        for path, cells in rows
+    ]
+
+
+@pytest.mark.parametrize('row', predictor_rows(), ids=lambda row: row[0].stem)
+@torch.no_grad()
+def test_the_table_of_predictors_is_measured(row):
+    path, layers, blocks, parameters, multiply_adds, *_ = row
+    cfg = Config.fromfile(path)
+    import_task_library(cfg)
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model).eval()
+    dynamic = [n for n, m in model.named_modules() if n.endswith('.predictor')]
+    assert {n.split('.')[-2] for n in dynamic} == set(filter(None, layers.split(', ')))
+    assert len(model.backbone.dynamic_blocks) == int(blocks)
+    assert f'{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M' == parameters
+    with ops.use_backend('naive'), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 224, 224))
+    assert f'{counter.get_total_flops() / 2e9:.3f} G' == multiply_adds
+
+
+def test_the_table_of_predictors_lists_every_config():
+    listed = {row[0] for row in predictor_rows()}
+    assert listed > set(PREDICTORS.glob('*.py'))
+
+
+def test_the_tenth_strategy_passes_the_tests_of_all(tmp_path, run_python):
+    strategy, config = code_blocks(PREDICTORS / 'README.md', 'python')
+    (tmp_path / 'my_strategy.py').write_text(strategy)
+    (tmp_path / 'mine.py').write_text(config.replace("'configs", f"'{ROOT}/configs"))
+    (command,) = code_blocks(PREDICTORS / 'README.md', 'bash')
+    arguments = command.split(' pytest ')[1].split()
+    result = run_python(
+        'import sys, pytest\n'
+        f'sys.path.insert(0, {str(tmp_path)!r})\n'
+        'from mmengine.config import Config\n'
+        'from mmengine.registry import MODELS\n'
+        f'cfg = Config.fromfile({str(tmp_path / "mine.py")!r})\n'
+        'print(MODELS.build(cfg.model.backbone).blocks[1].mlp.fc1.predictor)\n'
+        f'sys.exit(pytest.main({arguments!r}))\n'
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert 'ExcitationPredictor(' in result.stdout
+    assert int(re.search(r'(\d+) passed', result.stdout)[1]) > 30

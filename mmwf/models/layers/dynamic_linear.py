@@ -1,7 +1,11 @@
 """A linear layer whose weight is predicted from the whole image, and its predictors.
 
-Shapes: B images, H x W tokens (N = H W), C input width, D output width.
+Shapes: B images, H x W tokens (N = H W), C input width, D output width, X (N, C) the tokens of an
+image. X' (M, C) is X averaged over 2 x 2 tokens, and G = X'^T X' / N the correlation (C, C) of its
+channels. It is divided by N before the product: in fp16 the sum over the tokens overflows.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +16,166 @@ from mmwf import ops
 from .predictor import WeightPredictor, get_predictor
 
 
+def pool_tokens(x: Tensor) -> Tensor:
+    """Averages over 2 x 2 tokens: maps (B, H, W, C) to (B, M, C).
+
+    An odd last row or column is dropped, unless it is the only one.
+    """
+    # A grid of a single row or column would vanish in floor mode.
+    ceil_mode = min(x.shape[1:3]) == 1
+    pooled = F.avg_pool2d(x.permute(0, 3, 1, 2), 2, ceil_mode=ceil_mode)
+    return pooled.flatten(2).transpose(1, 2)
+
+
+def num_pooled_tokens(h: int, w: int) -> int:
+    """Computes M, the number of tokens that :func:`pool_tokens` makes of h x w."""
+    return math.ceil(h * w / 2) if min(h, w) == 1 else (h // 2) * (w // 2)
+
+
+def correlate_tokens(x: Tensor) -> Tensor:
+    """Computes G, the correlation of the pooled tokens: maps (B, H, W, C) to (B, C, C)."""
+    pooled = pool_tokens(x)
+    num_tokens = x.shape[1] * x.shape[2]
+    return (pooled / num_tokens).transpose(1, 2) @ pooled
+
+
+def _weight(*shape: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
+
+
+class GapPredictor(WeightPredictor):
+    """Predicts two factors from the mean token (paper eq. 4):
+
+        L, P = split(MLP(mean of X)),  dW = L^T P        L: (4, C)   P: (4, D)
+
+    Parameters: C*R + R + 4*R*(C + D)
+    Multiply-adds: C*R + 4*R*(C + D) + 4*C*D
+
+    Note:
+        The paper reshapes the output of the MLP to dW. At D = 4 C, a layer with C D outputs would
+        outweigh the rest of the network; with 4 (C + D) outputs, dW has rank 4.
+
+    Args:
+        in_features: C.
+        out_features: D.
+    """
+
+    rank = 4
+    norm_dims = 1
+
+    def __init__(self, in_features: int, out_features: int):
+        super().__init__()
+        self.widths = in_features, out_features
+        hidden = math.ceil(in_features / 4)
+        self.mlp = nn.Sequential(
+            nn.Linear(in_features, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, self.rank * sum(self.widths), bias=False),
+        )
+        nn.init.trunc_normal_(self.mlp[0].weight, std=0.02)
+        nn.init.zeros_(self.mlp[0].bias)
+        nn.init.trunc_normal_(self.mlp[2].weight, std=0.02)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Maps (B, H, W, C) to (B, C, D)."""
+        factors = self.mlp(x.mean(dim=(1, 2))).unflatten(1, (self.rank, -1))  # (B, 4, C + D)
+        left, right = factors.split(self.widths, dim=-1)
+        return left.transpose(1, 2) @ right
+
+    def cost(self, h: int, w: int) -> int:
+        (c, d), r = self.widths, self.mlp[0].out_features
+        return c * r + self.rank * r * (c + d) + self.rank * c * d
+
+
+class CorrelationPredictor(WeightPredictor):
+    """Predicts from the correlation of the channels (paper eq. 5):
+
+        dW = W1 G W2        W1: (C, C)   W2: (C, D)
+
+    Parameters: C*C + C*D
+    Multiply-adds: M*C*C + C*C*(C + D)
+
+    Args:
+        in_features: C.
+        out_features: D.
+    """
+
+    norm_dims = 1
+
+    def __init__(self, in_features: int, out_features: int):
+        super().__init__()
+        self.left = _weight(in_features, in_features)
+        self.right = _weight(in_features, out_features)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Maps (B, H, W, C) to (B, C, D)."""
+        return self.left @ correlate_tokens(x) @ self.right
+
+    def cost(self, h: int, w: int) -> int:
+        c, d = self.right.shape
+        return c * c * (num_pooled_tokens(h, w) + c + d)
+
+
+class NonlinearCorrelationPredictor(CorrelationPredictor):
+    """Predicts from the correlation of the channels, with an activation (paper eq. 6):
+
+        dW = silu(W1 G W2)        W1: (C, C)   W2: (C, D)
+
+    Parameters: C*C + C*D
+    Multiply-adds: M*C*C + C*C*(C + D)
+
+    Args:
+        in_features: C.
+        out_features: D.
+    """
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Maps (B, H, W, C) to (B, C, D)."""
+        return F.silu(super().predict(x))
+
+
+class DeepCorrelationPredictor(WeightPredictor):
+    """Predicts from the correlation through a low-rank activation (paper eq. 7):
+
+        dW = W1 silu(W2 G W3) W4        W1: (C, R)   W2: (R, C)   W3: (C, R)   W4: (R, D)
+
+    Parameters: 3*C*R + R*D
+    Multiply-adds: M*C*C + R*C*C + 2*C*R*R + C*R*D
+
+    Args:
+        in_features: C.
+        out_features: D.
+    """
+
+    norm_dims = 1
+
+    def __init__(self, in_features: int, out_features: int):
+        super().__init__()
+        rank = math.ceil(in_features / 4)
+        self.outer_left = _weight(in_features, rank)
+        self.inner_left = _weight(rank, in_features)
+        self.inner_right = _weight(in_features, rank)
+        self.outer_right = _weight(rank, out_features)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Maps (B, H, W, C) to (B, C, D)."""
+        inner = F.silu(self.inner_left @ correlate_tokens(x) @ self.inner_right)  # (B, R, R)
+        return self.outer_left @ inner @ self.outer_right
+
+    def cost(self, h: int, w: int) -> int:
+        c, (r, d) = self.outer_left.shape[0], self.outer_right.shape
+        return c * c * (num_pooled_tokens(h, w) + r) + c * r * (2 * r + d)
+
+
 class BilateralPredictor(WeightPredictor):
     """Predicts from a correlation of two activated projections (paper eq. 8), with r = 4:
 
         dW = (silu(X' Wa + ba) U)^T (silu(X' Wb + bb) V) * C^-0.5 / N
 
-    X' is X averaged over 2 x 2 tokens; N counts the tokens before that.
+        Wa: (C, C/r)   U: (C/r, C)   Wb: (C, D/r)   V: (D/r, D)
+
+    Parameters: (C + 1)*(C + D)/4 + (C*C + D*D)/4
+    Multiply-adds: M*(C*(C + D)/4 + (C*C + D*D)/4 + C*D)
 
     Args:
         in_features: C, a multiple of 4.
@@ -39,22 +197,29 @@ class BilateralPredictor(WeightPredictor):
             )
         self.widths = in_features // self.reduction, out_features // self.reduction
         self.proj = nn.Linear(in_features, sum(self.widths))
-        self.u = nn.Parameter(torch.empty(self.widths[0], in_features))
-        self.v = nn.Parameter(torch.empty(self.widths[1], out_features))
-        for weight in (self.proj.weight, self.u, self.v):
-            nn.init.trunc_normal_(weight, std=0.02)
+        nn.init.trunc_normal_(self.proj.weight, std=0.02)
         nn.init.zeros_(self.proj.bias)
+        self.u = _weight(self.widths[0], in_features)
+        self.v = _weight(self.widths[1], out_features)
 
     def predict(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, C, D)."""
         _, h, w, c = x.shape
-        # A grid of a single row or column would vanish in floor mode.
-        pooled = F.avg_pool2d(x.permute(0, 3, 1, 2), 2, ceil_mode=min(h, w) == 1)
-        a, p = self.proj(pooled.flatten(2).transpose(1, 2)).split(self.widths, dim=-1)
+        a, p = self.proj(pool_tokens(x)).split(self.widths, dim=-1)
         return ops.bilateral_weight(a, p, self.u, self.v, scale=c**-0.5 / (h * w))
 
+    def cost(self, h: int, w: int) -> int:
+        (r, c), (s, d) = self.u.shape, self.v.shape
+        return num_pooled_tokens(h, w) * (c * (r + s) + r * c + s * d + c * d)
 
-LINEAR_PREDICTORS: dict[str, type[WeightPredictor]] = {'bilateral': BilateralPredictor}
+
+LINEAR_PREDICTORS: dict[str, type[WeightPredictor]] = {
+    'gap': GapPredictor,
+    'linear': CorrelationPredictor,
+    'nonlinear': NonlinearCorrelationPredictor,
+    'deep': DeepCorrelationPredictor,
+    'bilateral': BilateralPredictor,
+}
 
 
 class DynamicLinear(nn.Module):
