@@ -1,5 +1,5 @@
 # Digits on photographs in COCO's format, written by tools/dataset_converters/digit_scenes.py, at
-# three quarters of their size: at most 96 x 96.
+# half their size: at most 64 x 64.
 _base_ = 'coco_instance_lsj_1024.py'
 
 data_help = """The scenes come with the project: python tools/dataset_converters/digit_scenes.py
