@@ -9,15 +9,7 @@ train_pipeline = [
     dict(type='mmwf.LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     # No flip: a digit in a mirror is another class, or none.
-    dict(type='RandomResize', scale=(64, 64), ratio_range=(0.8, 1.25), keep_ratio=True),
-    dict(
-        type='RandomCrop',
-        crop_type='absolute',
-        crop_size=(64, 64),
-        recompute_bbox=True,
-        allow_negative_crop=True,
-    ),
-    dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2)),
+    dict(type='Resize', scale=(64, 64), keep_ratio=True),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = _base_.test_pipeline
@@ -30,7 +22,7 @@ tta_pipeline[1].transforms[1] = [dict(type='RandomFlip', prob=0.0)]
 
 scenes = dict(data_root='data/scenes/coco', metainfo=dict(classes=tuple('0123456789')))
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(

@@ -57,7 +57,7 @@ model = dict(
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=num_proposals)),
 )
 
-max_iters = 12 * 400 // 8
+max_iters = 12 * 400 // 4
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
@@ -70,9 +70,9 @@ param_scheduler = [
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict()
 test_cfg = dict()
-auto_scale_lr = dict(base_batch_size=8)
+auto_scale_lr = dict(base_batch_size=4)
 
 default_hooks = dict(
-    logger=dict(interval=25),
+    logger=dict(interval=50),
     checkpoint=dict(interval=max_iters // 2, max_keep_ckpts=2, save_best=None),
 )
