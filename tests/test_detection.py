@@ -17,6 +17,7 @@ from toy import IMAGE_SIZE, shrink_detection, write_coco
 from mmwf.apis import environment
 from mmwf.apis import test as test_tool
 from mmwf.apis import train as train_tool
+from mmwf.apis.check_coco import check_coco
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / 'configs/detection'
@@ -133,6 +134,21 @@ def test_other_images_of_the_batch_do_not_change_the_boxes(load):
         torch.testing.assert_close(a.bboxes, b.bboxes, rtol=1e-4, atol=1e-3)
         torch.testing.assert_close(a.scores, b.scores, rtol=1e-4, atol=1e-5)
         assert torch.equal(a.labels, b.labels)
+
+
+def test_the_example_needs_nothing_but_data_at_its_place(tmp_path, monkeypatch):
+    name = 'example_own-dataset.py'
+    cfg = Config.fromfile(FOLDER / name)
+    monkeypatch.chdir(tmp_path)
+    loaders = ('train_dataloader', 'val_dataloader')
+    with pytest.raises(environment.UserError, match=r'train_dataloader expects data/own'):
+        environment.check_data(cfg, loaders)
+    write_coco(tmp_path / 'data/own', classes=cfg.classes)
+    environment.check_data(cfg, loaders)
+    check_coco(cfg, loaders)
+    code = (FOLDER / name).read_text().split('"""')[2]
+    lines = [line for line in code.splitlines() if line.strip() and not line.startswith('#')]
+    assert len(lines) < 25
 
 
 def test_the_tools_train_and_test_with_flips_and_sizes(load, tmp_path, monkeypatch):

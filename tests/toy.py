@@ -9,15 +9,16 @@ from mmengine.config import Config
 
 WIDTH = 16  # of backbone, pyramid and heads
 IMAGE_SIZE = 64
-CLASSES = ('ring', 'square')
+CLASSES = ('yellow', 'cyan')
 
 
-def write_coco(root: Path, num_images: int = 4) -> Path:
-    """Writes images of different shapes with a ring or a square each, and a crowd now and then.
+def write_coco(root: Path, num_images: int = 4, classes: tuple[str, str] = CLASSES) -> Path:
+    """Writes images of different shapes with coloured squares, one or two on each.
 
     Args:
         root: Gets ``{train,val}/*.png`` and ``annotations/instances_{train,val}.json``.
         num_images: Of each split.
+        classes: Names of the two colours.
 
     Returns:
         ``root``.
@@ -32,7 +33,7 @@ def write_coco(root: Path, num_images: int = 4) -> Path:
             for category in {1, 1 + i % 2}:
                 x, y = (int(v) for v in rng.integers(2, (width - 24, height - 24)))
                 corners = [x, y, x + 20, y, x + 20, y + 20, x, y + 20]
-                color = (250, 250, 40) if category == 1 else (40, 250, 250)
+                color = (40, 250, 250) if category == 1 else (250, 250, 40)  # BGR
                 cv2.rectangle(image, (x, y), (x + 20, y + 20), color, -1)
                 annotations.append(
                     dict(
@@ -50,7 +51,7 @@ def write_coco(root: Path, num_images: int = 4) -> Path:
         content = dict(
             images=images,
             annotations=annotations,
-            categories=[dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)],
+            categories=[dict(id=i + 1, name=name) for i, name in enumerate(classes)],
         )
         (root / 'annotations').mkdir(exist_ok=True)
         (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))

@@ -40,6 +40,7 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> None:
             classes = _classes(dataset, default_classes)
             _check_categories(loader, dataset, content, classes)
             _check_model(loader, cfg.model, classes)
+            _check_evaluator(loader, dataset, cfg.get(loader.replace('dataloader', 'evaluator')))
             _check_images(loader, dataset, content)
             _check_filter(loader, dataset, content, classes)
             if not cfg.get('allow_boxes_outside'):
@@ -130,6 +131,15 @@ def _check_model(loader: str, model: dict, classes: list[str]) -> None:
             )
 
 
+def _check_evaluator(loader: str, dataset: dict, evaluator: dict | list | None) -> None:
+    expected = _ann_file(dataset)
+    for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator or {}]:
+        path = metric.get('ann_file')
+        if path and Path(path).absolute() != expected.absolute():
+            name = loader.replace('dataloader', 'evaluator')
+            raise UserError(f'{name}.ann_file is {path}, but {loader} reads {expected}.')
+
+
 def _check_images(loader: str, dataset: dict, content: dict) -> None:
     prefix = (dataset.get('data_prefix') or {}).get('img', '')
     folder = Path(dataset.get('data_root') or '') / prefix
@@ -194,8 +204,8 @@ def _check_boxes(loader: str, dataset: dict, content: dict) -> None:
         image = images[outside[0]['image_id']]
         raise UserError(
             f'{loader}: annotation {outside[0]["id"]} of {path} has the box {outside[0]["bbox"]}, '
-            f'outside of {image["file_name"]} with its {image["width"]} x {image["height"]} pixels; '
-            f'{len(outside)} of {len(content["annotations"])} boxes are like that.\nExpected [x, y, '
-            'width, height] in pixels, x and y of the top left corner. Where boxes are meant to '
-            'reach out of the image, set allow_boxes_outside=True.'
+            f'outside of {image["file_name"]}, which has {image["width"]} x {image["height"]} '
+            f'pixels; {len(outside)} of {len(content["annotations"])} boxes are like that.\n'
+            'Expected [x, y, width, height] in pixels, x and y of the top left corner. Where boxes '
+            'are meant to reach out of the image, set allow_boxes_outside=True.'
         )

@@ -58,12 +58,14 @@ def test_the_training_tool_stops_before_it_builds_anything(cfg, edit, tmp_path, 
 
 
 def test_a_class_that_the_file_does_not_have(cfg):
-    cfg.val_dataloader.dataset.metainfo.classes = ('ring', 'triangle')
+    cfg.val_dataloader.dataset.metainfo.classes = ('yellow', 'triangle')
     with pytest.raises(
         UserError, match=r"val_dataloader: the class 'triangle' .*instances_val"
     ) as e:
         check_coco(cfg, LOADERS)
-    assert 'Expected classes: 2 (ring, triangle); got categories: 2 (ring, square)' in str(e.value)
+    assert 'Expected classes: 2 (yellow, triangle); got categories: 2 (yellow, cyan)' in str(
+        e.value
+    )
     assert 'Set val_dataloader.dataset.metainfo.classes' in str(e.value)
 
 
@@ -91,7 +93,9 @@ def test_a_head_with_another_number_of_classes(cfg, head):
     part = cfg.model.roi_head[head]
     (part[1] if head == 'bbox_head' else part).num_classes = 80
     where = r'bbox_head\.1' if head == 'bbox_head' else 'mask_head'
-    with pytest.raises(UserError, match=rf'model\.roi_head\.{where}\.num_classes is 80.*2 \(ring'):
+    with pytest.raises(
+        UserError, match=rf'model\.roi_head\.{where}\.num_classes is 80.*2 \(yellow'
+    ):
         check_coco(cfg, LOADERS)
 
 
@@ -101,13 +105,13 @@ def test_an_image_that_is_not_there(cfg, data):
         check_coco(cfg, LOADERS)
 
 
-def test_nothing_left_after_filtering(cfg, edit):
+def test_nothing_left_after_filteyellow(cfg, edit):
     cfg.train_dataloader.dataset.filter_cfg.min_size = 48
     with edit() as content:
         content['annotations'] = [a for a in content['annotations'] if a['image_id'] == 1]
     with pytest.raises(UserError, match='no image .* is left. Of 4 images, 1 are smaller') as e:
         check_coco(cfg, LOADERS)
-    assert '3 have no object of the classes 2 (ring, square)' in str(e.value)
+    assert '3 have no object of the classes 2 (yellow, cyan)' in str(e.value)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,7 @@ def test_nothing_left_after_filtering(cfg, edit):
 def test_a_box_outside_of_its_image(cfg, edit, box):
     with edit() as content:
         content['annotations'][0]['bbox'] = box  # of the first image, 64 x 40
-    with pytest.raises(UserError, match=r'annotation 1 .*0\.png with its 64 x 40 pixels; 1 of'):
+    with pytest.raises(UserError, match=r'annotation 1 .*0\.png, which has 64 x 40 pixels; 1 of'):
         check_coco(cfg, LOADERS)
     cfg.allow_boxes_outside = True
     check_coco(cfg, LOADERS)
@@ -143,6 +147,14 @@ def test_a_file_of_another_format(cfg, data):
         check_coco(cfg, LOADERS)
     path.write_text('{"images": ')
     with pytest.raises(UserError, match='is no JSON file'):
+        check_coco(cfg, LOADERS)
+
+
+def test_an_evaluator_with_other_annotations(cfg):
+    cfg.val_evaluator.ann_file = 'data/coco/annotations/instances_val2017.json'
+    with pytest.raises(
+        UserError, match=r'val_evaluator.ann_file is data/coco/.*instances_val.json'
+    ):
         check_coco(cfg, LOADERS)
 
 
