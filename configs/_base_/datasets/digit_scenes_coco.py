@@ -9,20 +9,20 @@ train_pipeline = [
     dict(type='mmwf.LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     # No flip: a digit in a mirror is another class, or none.
-    dict(type='Resize', scale=(64, 64), keep_ratio=True),
+    dict(type='Resize', scale=(128, 128), keep_ratio=True),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = (64, 64)
+test_pipeline[1].scale = (128, 128)
 tta_pipeline = _base_.tta_pipeline
 tta_pipeline[1].transforms[0] = [
-    dict(type='Resize', scale=(size, size), keep_ratio=True) for size in (56, 64)
+    dict(type='Resize', scale=(size, size), keep_ratio=True) for size in (112, 128)
 ]
 tta_pipeline[1].transforms[1] = [dict(type='RandomFlip', prob=0.0)]
 
 scenes = dict(data_root='data/scenes/coco', metainfo=dict(classes=tuple('0123456789')))
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=8,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(
