@@ -1,0 +1,373 @@
+"""Scenes for detection and segmentation: scanned digits pasted on photographs.
+
+All pictures come inside scikit-learn and scikit-image; nothing is downloaded. Training scenes use
+the training digits and photographs only, validation scenes the others.
+
+Shapes: h x w pixels of a scene.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pycocotools import mask as rle
+from skimage.measure import find_contours
+
+from .digits import split_digits
+
+CLASSES = tuple('0123456789')
+IGNORE_INDEX = 255
+PHOTOGRAPHS = {
+    'train': [
+        (
+            'skimage.data',
+            ['astronaut.png', 'brick.png', 'camera.png', 'chelsea.png', 'coins.png', 'grass.png']
+            + ['motorcycle_left.png'],
+        ),
+        ('sklearn.datasets.images', ['flower.jpg']),
+    ],
+    'val': [
+        ('skimage.data', ['coffee.png', 'gravel.png', 'rocket.jpg']),
+        ('sklearn.datasets.images', ['china.jpg']),
+    ],
+}
+NUM_SCENES = {'train': 400, 'val': 100}
+SIDES = 88, 128  # smallest and largest side of a scene
+DIGIT_HEIGHTS = 24, 56
+NUM_DIGITS = 2, 5
+MAX_ANGLE = 15
+CROWD_SHARE = 0.15  # of the scenes have a crowd
+CROWD_HEIGHTS = 12, 16
+CROWD_DIGITS = 5, 9
+MIN_VISIBLE = 0.65  # share of a digit that later ones leave visible
+MIN_CONTRAST = 70  # of 255, between a digit and what it is pasted on
+PLACE_TRIES = 20
+
+
+@dataclass
+class Instance:
+    """A digit in a scene, or a crowd of small ones.
+
+    Attributes:
+        digit: 0 to 9.
+        mask: What is visible of it, (h, w), bool.
+        is_crowd: Whether it is several digits of this class.
+    """
+
+    digit: int
+    mask: np.ndarray
+    is_crowd: bool
+
+
+@dataclass
+class Scene:
+    """A picture and what is in it.
+
+    Attributes:
+        image: (h, w, 3), uint8, BGR.
+        instances: Back to front; no pixel belongs to two.
+        soft: The pixels on soft edges, half digit and half background, (h, w), bool.
+    """
+
+    image: np.ndarray
+    instances: list[Instance]
+    soft: np.ndarray
+
+    def index_map(self) -> np.ndarray:
+        """The class of each pixel, (h, w), uint8: 0 background, d + 1 for digit d, and
+        ``IGNORE_INDEX`` on crowds and soft edges."""
+        labels = np.zeros(self.soft.shape, np.uint8)
+        for instance in self.instances:
+            labels[instance.mask] = IGNORE_INDEX if instance.is_crowd else instance.digit + 1
+        labels[self.soft] = IGNORE_INDEX
+        return labels
+
+
+def read_photographs(split: str) -> list[np.ndarray]:
+    """Reads the photographs of ``'train'`` or ``'val'``, each (h, w, 3), uint8, BGR.
+
+    Raises:
+        FileNotFoundError: If the installed scikit-image or scikit-learn lacks one.
+    """
+    paths = [files(package) / name for package, names in PHOTOGRAPHS[split] for name in names]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(
+                f'There is no {path}. Install the versions in requirements/constraints.txt.'
+            )
+    return [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in paths]
+
+
+def _crop(rng: np.random.Generator, photograph: np.ndarray) -> np.ndarray:
+    """Cuts a scene's background out of a photograph, at random size and place."""
+    h, w = rng.integers(SIDES[0], SIDES[1], size=2, endpoint=True)
+    scale = rng.uniform(1, max(1, min(3, photograph.shape[0] / h, photograph.shape[1] / w)))
+    height, width = int(h * scale), int(w * scale)
+    y = rng.integers(photograph.shape[0] - height, endpoint=True)
+    x = rng.integers(photograph.shape[1] - width, endpoint=True)
+    crop = photograph[y : y + height, x : x + width]
+    return cv2.resize(crop, (int(w), int(h)), interpolation=cv2.INTER_AREA)
+
+
+def _opacity(
+    rng: np.random.Generator,
+    scan: np.ndarray,
+    height: float,
+    center: Sequence[float],
+    shape: Sequence[int],
+) -> np.ndarray:
+    """Draws a scan into an empty scene.
+
+    Args:
+        rng: Chooses the angle.
+        scan: (8, 8), uint8.
+        height: Pixels that the scan's height becomes.
+        center: Where, (x, y).
+        shape: (h, w).
+
+    Returns:
+        (h, w), float32: 0 background, 1 digit, in between on an edge about two pixels wide.
+    """
+    angle = rng.uniform(-MAX_ANGLE, MAX_ANGLE)
+    scale = height / len(scan)
+    middle = (len(scan) - 1) / 2
+    matrix = cv2.getRotationMatrix2D((middle, middle), angle, scale)
+    matrix[:, 2] += np.asarray(center) - middle
+    ink = cv2.warpAffine(scan, matrix, tuple(shape)[::-1], flags=cv2.INTER_CUBIC)
+    # Enlarged, a scan is a blur: steeper where it was enlarged more.
+    return np.clip((ink / 255 - 0.45) * max(1.5, 0.6 * scale) + 0.5, 0, 1).astype(np.float32)
+
+
+def _contrasting_color(rng: np.random.Generator, behind: np.ndarray) -> np.ndarray:
+    """Chooses a colour, (3,), that is much brighter or darker than ``behind``, (3,)."""
+    while True:
+        color = rng.uniform(0, 255, size=3)
+        if abs(color.mean() - behind.mean()) >= MIN_CONTRAST:
+            return color
+
+
+class _Canvas:
+    """A scene in the making."""
+
+    def __init__(self, background: np.ndarray):
+        self.image = background.astype(np.float32)
+        self.shape = background.shape[:2]
+        self.owner = np.full(self.shape, -1)  # index of the instance on top
+        self.soft = np.zeros(self.shape, bool)
+        self.kinds: list[tuple[int, bool]] = []
+        self.areas: list[int] = []  # before anything hides them
+
+    def paste(
+        self, rng: np.random.Generator, opacity: np.ndarray, digit: int, is_crowd: bool = False
+    ) -> bool:
+        """Pastes an instance in a random colour, unless it hides too much of an earlier one.
+
+        Returns:
+            Whether it was pasted.
+        """
+        mask = opacity >= 0.5
+        left = np.bincount(self.owner[(self.owner >= 0) & ~mask], minlength=len(self.areas))
+        if not mask.any() or (left < MIN_VISIBLE * np.array(self.areas)).any():
+            return False
+        color = _contrasting_color(rng, self.image[mask].mean(axis=0))
+        self.image += opacity[..., None] * (color - self.image)
+        self.owner[mask] = len(self.areas)
+        self.areas.append(int(mask.sum()))
+        self.kinds.append((digit, is_crowd))
+        self.soft = np.where(opacity > 0.75, False, self.soft | (opacity > 0.25))
+        return True
+
+    def scene(self) -> Scene:
+        instances = [
+            Instance(digit, self.owner == i, is_crowd)
+            for i, (digit, is_crowd) in enumerate(self.kinds)
+        ]
+        return Scene(np.round(self.image).astype(np.uint8), instances, self.soft)
+
+
+def _crowd_opacity(rng: np.random.Generator, scans: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Draws a heap of small digits into an empty scene, (h, w)."""
+    number = rng.integers(*CROWD_DIGITS, endpoint=True)
+    radius = 24
+    h, w = shape
+    middle = rng.uniform(radius + 8, [w - radius - 8, h - radius - 8])
+    layers = []
+    for scan in scans[rng.integers(len(scans), size=number)]:
+        center = middle + rng.uniform(-radius, radius, size=2)
+        layers.append(_opacity(rng, scan, rng.uniform(*CROWD_HEIGHTS), center, shape))
+    return np.max(layers, axis=0)
+
+
+def make_scene(
+    rng: np.random.Generator,
+    photographs: Sequence[np.ndarray],
+    scans: np.ndarray,
+    digits: np.ndarray,
+) -> Scene:
+    """Makes a random scene.
+
+    Args:
+        rng: Decides everything.
+        photographs: Pictures to cut the background from, (h, w, 3).
+        scans: Digits to choose from, (n, 8, 8), uint8.
+        digits: Their classes, (n,).
+    """
+    canvas = _Canvas(_crop(rng, photographs[rng.integers(len(photographs))]))
+    h, w = canvas.shape
+    if rng.random() < CROWD_SHARE:
+        digit = int(rng.integers(len(CLASSES)))
+        opacity = _crowd_opacity(rng, scans[digits == digit], canvas.shape)
+        canvas.paste(rng, opacity, digit, is_crowd=True)
+    for _ in range(rng.integers(*NUM_DIGITS, endpoint=True)):
+        index = rng.integers(len(scans))
+        # Small ones are more frequent, as in photographs.
+        height = np.exp(rng.uniform(*np.log(DIGIT_HEIGHTS)))
+        for _ in range(PLACE_TRIES):
+            center = rng.uniform(height * 0.6, [w - height * 0.6, h - height * 0.6])
+            opacity = _opacity(rng, scans[index], height, center, canvas.shape)
+            if canvas.paste(rng, opacity, int(digits[index])):
+                break
+    return canvas.scene()
+
+
+def make_scenes(split: str, count: int, seed: int = 0) -> Iterator[Scene]:
+    """Makes the first ``count`` scenes of a split; the same seed gives the same scenes.
+
+    Args:
+        split: ``'train'`` or ``'val'``.
+        count: How many.
+        seed: Seed of the scenes and of the split of the digits.
+    """
+    photographs = read_photographs(split)
+    scans, digits = split_digits(seed)[split]
+    for index in range(count):
+        rng = np.random.default_rng([seed, list(PHOTOGRAPHS).index(split), index])
+        yield make_scene(rng, photographs, scans, digits)
+
+
+def encode_rle(mask: np.ndarray) -> dict:
+    """Writes a mask (h, w), bool, as a COCO run-length encoding that JSON can hold."""
+    run_lengths = rle.encode(np.asfortranarray(mask, np.uint8))
+    return dict(run_lengths, counts=run_lengths['counts'].decode())
+
+
+def encode_mask(mask: np.ndarray) -> list | dict:
+    """Writes a mask as COCO does: a polygon, or an RLE if it has holes or several parts.
+
+    Args:
+        mask: (h, w), bool.
+
+    Returns:
+        ``[[x, y, x, y, ...]]`` or ``{'size': [h, w], 'counts': ...}``; both decode to ``mask``.
+    """
+    contours = find_contours(np.pad(mask, 1).astype(float), 0.5, fully_connected='high')
+    if len(contours) == 1:
+        # From centres of padded pixels, (row, column), to COCO's corners of pixels, (x, y).
+        polygon = [(contours[0][:-1, ::-1] - 0.5).ravel().tolist()]
+        if np.array_equal(rle.decode(rle.frPyObjects(polygon, *mask.shape))[..., 0], mask):
+            return polygon
+    return encode_rle(mask)
+
+
+def _annotation(instance: Instance) -> dict:
+    """An instance in COCO's form, but for ``id`` and ``image_id``."""
+    rows, columns = (np.flatnonzero(instance.mask.any(axis=axis)) for axis in (1, 0))
+    x, y = int(columns[0]), int(rows[0])
+    encode = encode_rle if instance.is_crowd else encode_mask
+    return dict(
+        category_id=instance.digit + 1,
+        bbox=[x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y],
+        segmentation=encode(instance.mask),
+        area=int(instance.mask.sum()),
+        iscrowd=int(instance.is_crowd),
+    )
+
+
+def _write_image(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), image):
+        raise OSError(f'Cannot write {path}.')
+
+
+def write_coco(root: str | Path, split: str, scenes: Iterable[Scene]) -> int:
+    """Writes scenes in COCO's layout: ``SPLIT/INDEX.jpg`` and
+    ``annotations/instances_SPLIT.json``.
+
+    Args:
+        root: Where to put them. Files that are there already are overwritten.
+        split: ``'train'`` or ``'val'``.
+        scenes: What to write.
+
+    Returns:
+        How many scenes were written.
+    """
+    root, images, annotations = Path(root), [], []
+    for image_id, scene in enumerate(scenes, 1):
+        name = f'{image_id:06d}.jpg'
+        height, width = scene.soft.shape
+        _write_image(root / split / name, scene.image)
+        images.append(dict(id=image_id, file_name=name, height=height, width=width))
+        for instance in scene.instances:
+            annotation_id = len(annotations) + 1
+            annotations.append(dict(id=annotation_id, image_id=image_id, **_annotation(instance)))
+    categories = [
+        dict(id=d + 1, name=name, supercategory='digit') for d, name in enumerate(CLASSES)
+    ]
+    content = dict(
+        info=dict(description='Scanned digits on photographs'),
+        images=images,
+        annotations=annotations,
+        categories=categories,
+    )
+    folder = root / 'annotations'
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f'instances_{split}.json').write_text(json.dumps(content))
+    return len(images)
+
+
+def write_ade20k(root: str | Path, split: str, scenes: Iterable[Scene]) -> int:
+    """Writes scenes in ADE20K's layout: ``images/{training,validation}/INDEX.jpg`` and their
+    index maps ``annotations/{training,validation}/INDEX.png``.
+
+    Args:
+        root, split, scenes: As in :func:`write_coco`.
+
+    Returns:
+        How many scenes were written.
+    """
+    root, folder = Path(root), {'train': 'training', 'val': 'validation'}[split]
+    count = 0
+    for count, scene in enumerate(scenes, 1):
+        _write_image(root / 'images' / folder / f'{count:06d}.jpg', scene.image)
+        _write_image(root / 'annotations' / folder / f'{count:06d}.png', scene.index_map())
+    return count
+
+
+WRITERS = {'coco': write_coco, 'ade20k': write_ade20k}
+
+
+def write_scenes(
+    root: str | Path,
+    formats: Iterable[str] = ('coco', 'ade20k'),
+    num_scenes: Mapping[str, int] = NUM_SCENES,
+    seed: int = 0,
+) -> dict[str, int]:
+    """Writes the same scenes in one or both layouts, each to the folder ``root/FORMAT``.
+
+    Args:
+        root: Where to put the folders.
+        formats: Out of ``'coco'`` and ``'ade20k'``.
+        num_scenes: How many of ``'train'`` and ``'val'``.
+        seed: As in :func:`make_scenes`.
+
+    Returns:
+        The number of scenes of each split.
+    """
+    for name in formats:
+        for split, count in num_scenes.items():
+            WRITERS[name](Path(root) / name, split, make_scenes(split, count, seed))
+    return dict(num_scenes)
