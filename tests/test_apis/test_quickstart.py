@@ -118,3 +118,12 @@ def test_the_detector_trains_is_tested_and_shown(scenes, tmp_path):
     augmented_file = tmp_path / 'augmented.json'
     run_tool(*test, '--tta', '--out', augmented_file)
     assert json.loads(augmented_file.read_text()).keys() == metrics.keys()
+
+
+def test_without_an_argument_only_finished_tasks_run(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(quickstart, 'OUT', tmp_path)
+    monkeypatch.setattr(quickstart, 'run_task', lambda name, task: ran.append(name) or {})
+    quickstart.main([])
+    assert ran == [name for name, task in quickstart.TASKS.items() if not task.by_name_only]
+    assert 'classification' in ran
