@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from mmwf.datasets.digits import write_digits
 
 ROOT = Path(__file__).parents[1]
-LEAF = ROOT / 'configs/quickstart/weightformer-w64d8-p4_1xb64-30e_digits-32px.py'
+LEAF = ROOT / 'configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py'
 
 
 def run(*command, code=0, **env):

@@ -5,7 +5,7 @@ r"""The quick start's detector: a small WeightFormer that finds handwritten digi
 Its backbone starts from the quick start's classifier:
 
     python tools/train.py THIS_FILE --cfg-options model.backbone.init_cfg.type=Pretrained \
-        model.backbone.init_cfg.checkpoint=work_dirs/quickstart/classification/epoch_30.pth
+        model.backbone.init_cfg.checkpoint=work_dirs/quickstart/classification/epoch_20.pth
 
 Neck, heads and losses are COCO's, with fewer channels and boxes. Lengths are a quarter of COCO's:
 patches of 4 pixels give strides 1 to 16.

@@ -57,7 +57,7 @@ def _prepare_scenes(layout: str) -> None:
 
 TASKS = {
     'classification': Task(
-        config='configs/quickstart/weightformer-w64d8-p4_1xb64-30e_digits-32px.py',
+        config='configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py',
         prepare=_prepare_digits,
         metrics={'accuracy_top1': ('accuracy/top1', 0.01)},
         draw=pictures.draw_classification,

@@ -23,10 +23,10 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = [
-    dict(type='CosineAnnealingLR', eta_min=2e-5, T_max=30, end=30, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=2e-5, T_max=20, end=20, convert_to_iter_based=True),
     dict(type='LinearLR', start_factor=1e-2, end=2, convert_to_iter_based=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=30, val_interval=5)
+train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=5)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=64)
