@@ -1,4 +1,10 @@
 from .amp import AmpOptimWrapper
-from .hooks import CheckpointMatchHook
+from .hooks import CheckpointMatchHook, Fp16CompressionHook
+from .layer_decay import LayerDecayOptimWrapperConstructor
 
-__all__ = ['AmpOptimWrapper', 'CheckpointMatchHook']
+__all__ = [
+    'AmpOptimWrapper',
+    'CheckpointMatchHook',
+    'Fp16CompressionHook',
+    'LayerDecayOptimWrapperConstructor',
+]

@@ -2,6 +2,8 @@
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from mmwf.checkpoint import match_keys
 from mmwf.registry import HOOKS
@@ -45,3 +47,20 @@ class CheckpointMatchHook(Hook):
                 'Expected a checkpoint that was trained with this config, or for load_from at '
                 'least one with the same backbone.'
             )
+
+
+@HOOKS.register_module()
+class Fp16CompressionHook(Hook):
+    """Sends gradients between processes in fp16, half the traffic, as detectron2's ViTDet does.
+
+    To use it: ``custom_hooks=[dict(type='mmwf.Fp16CompressionHook')]``. Precision of parameters,
+    optimizer and forward pass stay as they are.
+    """
+
+    def before_train(self, runner) -> None:
+        """Registers the compression with the data-parallel model, if there is one."""
+        if isinstance(runner.model, DistributedDataParallel):
+            runner.model.register_comm_hook(state=None, hook=fp16_compress_hook)
+            runner.logger.info('Gradients are exchanged in fp16.')
+        else:
+            runner.logger.info('Fp16CompressionHook: one process, so no gradients are exchanged.')

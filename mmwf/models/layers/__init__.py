@@ -1,4 +1,4 @@
-from .basic import DropPath, DWConv2d, PatchEmbed
+from .basic import DropPath, DWConv2d, LayerNorm2d, PatchEmbed
 from .blocks import DynamicBlock, Mlp, StaticBlock
 from .dynamic_dwconv import DWCONV_PREDICTORS, DynamicDWConv2d
 from .dynamic_linear import LINEAR_PREDICTORS, DynamicLinear
@@ -12,6 +12,7 @@ __all__ = [
     'DynamicBlock',
     'DynamicDWConv2d',
     'DynamicLinear',
+    'LayerNorm2d',
     'Mlp',
     'PatchEmbed',
     'StaticBlock',

@@ -1,6 +1,8 @@
-"""Layers without predicted weights. Tokens are (B, H, W, C) everywhere inside the network."""
+"""Layers without predicted weights. Tokens are (B, H, W, C) everywhere inside the backbone."""
 
+import torch
 import torch.nn.functional as F
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 
@@ -67,3 +69,30 @@ class DropPath(nn.Module):
 
     def extra_repr(self) -> str:
         return f'drop_prob={self.drop_prob:.3f}'
+
+
+@MODELS.register_module(force=True)  # in place of the stand-in of mmwf.registry
+class LayerNorm2d(nn.Module):
+    """LayerNorm over the channels of each pixel of a (B, C, H, W) map.
+
+    Not a subclass of :class:`torch.nn.LayerNorm`, so that ``norm_decay_mult`` does not reach it:
+    detectron2's ViTDet decays the weights of its channel-first norms (solver/build.py).
+
+    Args:
+        channels: C.
+        eps: Added to the variance.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, H, W) to (B, C, H, W)."""
+        x = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2).contiguous()
+
+    def extra_repr(self) -> str:
+        return f'{len(self.weight)}, eps={self.eps}'

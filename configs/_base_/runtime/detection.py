@@ -1,0 +1,11 @@
+_base_ = 'default_runtime.py'
+
+default_scope = 'mmdet'
+default_hooks = dict(
+    logger=dict(interval=50),
+    checkpoint=dict(by_epoch=False, interval=5000, save_best='auto'),
+    visualization=dict(type='DetVisualizationHook', draw=False),
+)
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(type='DetLocalVisualizer', vis_backends=vis_backends)
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)

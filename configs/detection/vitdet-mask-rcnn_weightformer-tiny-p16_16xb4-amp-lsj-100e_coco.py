@@ -1,0 +1,14 @@
+r"""WeightFormer-T with Mask R-CNN on COCO: one box head instead of the cascade's three.
+
+    NNODES=2 NODE_RANK=0 MASTER_ADDR=FIRST-MACHINE bash tools/dist_train.sh \
+        configs/detection/vitdet-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco.py 8
+
+Hardware: 16 GPUs of 24 GB. Box and mask AP, paper: not given. Ours: not run.
+"""
+
+_base_ = [
+    '../_base_/models/mask_rcnn_simple_fpn.py',
+    '../_base_/datasets/coco_instance_lsj_1024.py',
+    '../_base_/schedules/adamw_lsj_100e_bs64.py',
+    '../_base_/runtime/detection.py',
+]

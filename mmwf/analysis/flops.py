@@ -1,0 +1,177 @@
+"""What a model costs, in multiply-adds.
+
+The paper's "FLOPs" are multiply-adds of matrix products and convolutions, for one image, with each
+product evaluated in the order in which the paper writes it. Here they are counted operation by
+operation while the model runs on fake tensors, which have a shape and no content, so nothing is
+really computed.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from mmwf import ops
+
+aten = torch.ops.aten
+
+#: Operations that are counted, with PyTorch's formulas, which give twice the multiply-adds.
+COUNTED = {
+    operation: flop_registry[operation]
+    for operation in (
+        aten.mm,
+        aten.addmm,
+        aten.bmm,
+        aten.baddbmm,
+        aten.convolution,
+        aten._scaled_dot_product_efficient_attention,
+        aten._scaled_dot_product_flash_attention,
+        aten._scaled_dot_product_cudnn_attention,
+    )
+}
+COUNTED[aten._scaled_dot_product_flash_attention_for_cpu] = COUNTED[
+    aten._scaled_dot_product_flash_attention
+]
+
+#: Operations that cost no multiply-adds by the convention: norms, activations, pooling,
+#: interpolation and other element-wise work, and what only makes, moves or asks for data.
+FREE = {
+    getattr(aten, name)
+    for name in """
+    native_layer_norm native_batch_norm native_group_norm linalg_vector_norm
+    gelu silu relu relu_ sigmoid tanh _softmax
+    avg_pool2d max_pool2d_with_indices _adaptive_avg_pool2d mean sum
+    upsample_bilinear2d upsample_bicubic2d upsample_nearest2d
+    add add_ sub mul mul_ div pow sqrt rsqrt clamp
+    view _unsafe_view permute transpose t expand unsqueeze squeeze select slice split
+    split_with_sizes unbind cat stack constant_pad_nd clone copy_ repeat alias detach _to_copy
+    empty zeros ones arange
+    """.split()
+} | {torch.ops.prim.device}
+
+
+class MultiplyAddCounter(TorchDispatchMode):
+    """Counts the multiply-adds of what runs inside its ``with`` block, in ``total``.
+
+    Raises:
+        NotImplementedError: On an operation that is neither in ``COUNTED`` nor in ``FREE``.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        operation = func._overloadpacket
+        out = func(*args, **kwargs)
+        if operation in COUNTED:
+            self.total += COUNTED[operation](*args, **kwargs, out_val=out) // 2
+        elif operation not in FREE:
+            raise NotImplementedError(
+                f'The cost of {operation} is not known. Add it to COUNTED, with a formula, or to '
+                f'FREE in {__name__}.'
+            )
+        return out
+
+
+def _count(module, *inputs) -> tuple[int, object]:
+    """Runs a module; returns its multiply-adds and its output."""
+    with MultiplyAddCounter() as counter:
+        out = module(*inputs)
+    return counter.total, out
+
+
+def _as_list(modules: nn.Module | Iterable[nn.Module]) -> list[nn.Module]:
+    return list(modules) if isinstance(modules, nn.ModuleList) else [modules]
+
+
+def _count_roi_heads(extractors, heads, num_boxes: int) -> int:
+    """Counts box or mask heads on features of ``num_boxes`` boxes."""
+    total = 0
+    for extractor, head in zip(_as_list(extractors), _as_list(heads), strict=True):
+        height, width = extractor.roi_layers[0].output_size
+        features = torch.empty(num_boxes, extractor.out_channels, height, width)
+        total += _count(head, features)[0]
+    return total
+
+
+def _count_heads(
+    model: nn.Module, features, mask_head: bool, auxiliary_head: bool
+) -> dict[str, int]:
+    """Counts what stands behind backbone and neck, by the kind of the model."""
+    parts = {}
+    if hasattr(model, 'roi_head'):  # mmdet's two-stage detectors
+        roi_head = model.roi_head
+        parts['rpn_head'] = _count(model.rpn_head, features)[0]
+        parts['bbox_head'] = _count_roi_heads(
+            roi_head.bbox_roi_extractor, roi_head.bbox_head, model.test_cfg.rpn.max_per_img
+        )
+        if mask_head and roi_head.with_mask:
+            parts['mask_head'] = _count_roi_heads(
+                roi_head.mask_roi_extractor, roi_head.mask_head, model.test_cfg.rcnn.max_per_img
+            )
+    elif hasattr(model, 'decode_head'):  # mmseg's EncoderDecoder
+        parts['decode_head'] = _count(model.decode_head, features)[0]
+        if auxiliary_head and model.with_auxiliary_head:
+            parts['auxiliary_head'] = sum(
+                _count(head, features)[0] for head in _as_list(model.auxiliary_head)
+            )
+    elif getattr(model, 'head', None) is not None:  # mmpretrain's ImageClassifier
+        parts['head'] = _count(model.head, features)[0]
+    return parts
+
+
+def count_multiply_adds(
+    model: nn.Module,
+    shape: tuple[int, int],
+    *,
+    mask_head: bool = False,
+    auxiliary_head: bool = False,
+    backend: str = 'naive',
+) -> dict:
+    """Counts the multiply-adds of one image, as the paper does.
+
+    Args:
+        model: A classifier, detector or segmentor of mmpretrain, mmdet or mmseg, on the CPU. It is
+            put into evaluation mode.
+        shape: Height and width of the image.
+        mask_head: Whether a detector's mask heads count too. In the paper they do not.
+        auxiliary_head: Whether a segmentor's auxiliary head counts too, which is there for
+            training only.
+        backend: Of :mod:`mmwf.ops`. ``'naive'`` evaluates each product in the paper's order.
+
+    Returns:
+        ``backbone``, ``neck`` (0 if there is none), each head, ``total``, and ``params``, the
+        number of all parameters, heads that were not counted included; where there is an auxiliary
+        head, ``params_without_auxiliary`` leaves it out. Box heads run on as many proposals as the
+        model makes in testing, mask heads on as many detections.
+
+    Raises:
+        NotImplementedError: If the model uses an operation whose cost is not known.
+        ValueError: If the model has no backbone.
+    """
+    if not hasattr(model, 'backbone'):
+        raise ValueError(f'Expected a model with a backbone, got {type(model).__name__}.')
+    model.eval()
+    parts = {}
+    # The parameters are real; they become fake where they are used.
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with torch.no_grad(), ops.use_backend(backend), fake:
+        image = torch.empty(1, 3, *shape)
+        parts['backbone'], features = _count(model.backbone, image)
+        neck = getattr(model, 'neck', None)
+        parts['neck'] = 0
+        if neck is not None:
+            parts['neck'], features = _count(neck, features)
+        parts |= _count_heads(model, features, mask_head, auxiliary_head)
+    params = sum(p.numel() for p in model.parameters())
+    result = dict(parts, total=sum(parts.values()), params=params)
+    auxiliary = getattr(model, 'auxiliary_head', None)
+    if auxiliary is not None:
+        auxiliary_params = sum(p.numel() for p in auxiliary.parameters())
+        result['params_without_auxiliary'] = params - auxiliary_params
+    return result

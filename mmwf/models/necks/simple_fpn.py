@@ -1,0 +1,95 @@
+"""A feature pyramid from a single feature map."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from ..layers import LayerNorm2d
+
+
+@MODELS.register_module(force=True)  # in place of the stand-in of mmwf.registry
+class SimpleFPN(BaseModule):
+    """The simple feature pyramid of ViTDet (arXiv 2203.16527, section 3), as detectron2 has it.
+
+    Each level is made from the last feature map of a plain backbone by itself:
+
+        stride  4: 2x2 transposed convolution C -> C/2, LayerNorm, GELU, the same C/2 -> C/4
+        stride  8: 2x2 transposed convolution C -> C/2
+        stride 16: nothing
+        stride 32: 2x2 max pooling
+
+    then to all of them a 1x1 and a 3x3 convolution without bias, each with a LayerNorm behind it.
+    Stride 64 is every second pixel of stride 32.
+
+    Args:
+        in_channels: C, a multiple of 4.
+        out_channels: Channels of each level.
+        norm_eps: Epsilon of the LayerNorms.
+        init_cfg: As in MMEngine. By default the convolutions start as PyTorch has them.
+
+    Raises:
+        ValueError: If ``in_channels`` is not a multiple of 4.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int = 256,
+        norm_eps: float = 1e-6,
+        init_cfg: dict | list | None = None,
+    ):
+        super().__init__(init_cfg)
+        if in_channels % 4:
+            raise ValueError(f'Expected in_channels to be a multiple of 4, got {in_channels}.')
+        half, quarter = in_channels // 2, in_channels // 4
+        self.in_channels = in_channels
+
+        def build_level(channels: int, *resize: nn.Module) -> nn.Sequential:
+            return nn.Sequential(
+                *resize,
+                nn.Conv2d(channels, out_channels, 1, bias=False),
+                LayerNorm2d(out_channels, norm_eps),
+                nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+                LayerNorm2d(out_channels, norm_eps),
+            )
+
+        self.levels = nn.ModuleList(
+            [
+                build_level(
+                    quarter,
+                    nn.ConvTranspose2d(in_channels, half, 2, stride=2),
+                    LayerNorm2d(half, norm_eps),
+                    nn.GELU(),
+                    nn.ConvTranspose2d(half, quarter, 2, stride=2),
+                ),
+                build_level(half, nn.ConvTranspose2d(in_channels, half, 2, stride=2)),
+                build_level(in_channels),
+                build_level(in_channels, nn.MaxPool2d(2)),
+            ]
+        )
+
+    def forward(self, inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Computes the pyramid.
+
+        Args:
+            inputs: A map (B, C, H, W) of stride 16, or a tuple with this map alone, as backbones
+                return it. H and W are at least 2.
+
+        Returns:
+            Five maps (B, out_channels, h, w) with h = 4H, 2H, H, H // 2, ceil(H // 2 / 2).
+
+        Raises:
+            ValueError: If there is more than one map, or it does not have C channels.
+        """
+        maps = [inputs] if isinstance(inputs, Tensor) else inputs
+        if len(maps) != 1 or maps[0].shape[1] != self.in_channels:
+            raise ValueError(
+                f'Expected one map (B, {self.in_channels}, H, W), got '
+                f'{[tuple(x.shape) for x in maps]}.'
+            )
+        outs = [level(maps[0]) for level in self.levels]
+        outs.append(F.max_pool2d(outs[-1], kernel_size=1, stride=2))
+        return tuple(outs)

@@ -1,0 +1,89 @@
+"""SimpleFPN against the same pyramid written out with functions, and LayerNorm2d in every scope."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from mmengine.registry import DefaultScope
+
+import mmwf  # noqa: F401
+from mmwf.models import LayerNorm2d, SimpleFPN
+
+
+@pytest.fixture
+def neck():
+    torch.manual_seed(0)
+    neck = SimpleFPN(in_channels=16, out_channels=8)
+    for parameter in neck.parameters():  # norms too, so that their place matters
+        torch.nn.init.normal_(parameter, std=0.3)
+    return neck
+
+
+def norm(x, weight, bias):
+    """Channel-first LayerNorm as detectron2 writes it."""
+    mean = x.mean(1, keepdim=True)
+    variance = (x - mean).pow(2).mean(1, keepdim=True)
+    return weight[:, None, None] * (x - mean) / (variance + 1e-6).sqrt() + bias[:, None, None]
+
+
+def reference(x, state):
+    def up(x, name):
+        return F.conv_transpose2d(x, state[f'{name}.weight'], state[f'{name}.bias'], stride=2)
+
+    def out(x, level, first):
+        x = F.conv2d(x, state[f'levels.{level}.{first}.weight'])
+        x = norm(x, *(state[f'levels.{level}.{first + 1}.{k}'] for k in ('weight', 'bias')))
+        x = F.conv2d(x, state[f'levels.{level}.{first + 2}.weight'], padding=1)
+        return norm(x, *(state[f'levels.{level}.{first + 3}.{k}'] for k in ('weight', 'bias')))
+
+    x4 = norm(up(x, 'levels.0.0'), state['levels.0.1.weight'], state['levels.0.1.bias'])
+    x4 = up(F.gelu(x4), 'levels.0.3')
+    outs = [out(x4, 0, 4), out(up(x, 'levels.1.0'), 1, 1), out(x, 2, 0)]
+    outs.append(out(F.max_pool2d(x, 2), 3, 1))
+    return [*outs, outs[-1][:, :, ::2, ::2]]
+
+
+@pytest.mark.parametrize('size', [(4, 6), (5, 7), (2, 2)])
+def test_levels_are_what_vitdet_says(neck, size):
+    x = torch.randn(2, 16, *size)
+    outs = neck(x)
+    expected = reference(x, neck.state_dict())
+    assert [tuple(o.shape) for o in outs] == [tuple(e.shape) for e in expected]
+    for out, level in zip(outs, expected, strict=True):
+        torch.testing.assert_close(out, level, rtol=1e-4, atol=1e-5)
+
+
+def test_tuple_and_tensor_give_the_same(neck):
+    x = torch.randn(1, 16, 4, 4)
+    for a, b in zip(neck(x), neck((x,)), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_every_parameter_gets_a_gradient(neck):
+    sum(out.square().sum() for out in neck(torch.randn(1, 16, 4, 4))).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in neck.parameters())
+
+
+def test_wrong_inputs_are_named(neck):
+    with pytest.raises(ValueError, match=r'one map \(B, 16, H, W\), got .*\(1, 8, 4, 4\)'):
+        neck(torch.randn(1, 8, 4, 4))
+    with pytest.raises(ValueError, match='one map'):
+        neck((torch.randn(1, 16, 4, 4), torch.randn(1, 16, 4, 4)))
+    with pytest.raises(ValueError, match='multiple of 4, got 18'):
+        SimpleFPN(in_channels=18)
+
+
+@pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmdet', 'mmseg'])
+@pytest.mark.parametrize('name', ['mmwf.LayerNorm2d', 'LayerNorm2d'])
+def test_mmcv_builds_the_norm_in_every_scope(scope, name):
+    with DefaultScope.overwrite_default_scope(scope):
+        abbreviation, layer = build_norm_layer(dict(type=name, eps=1e-5), 8, postfix=1)
+    assert abbreviation == 'ln1'
+    assert isinstance(layer, LayerNorm2d) and layer.eps == 1e-5
+
+
+def test_norm_keeps_the_layout_and_normalises_channels():
+    x = torch.randn(2, 8, 3, 5) * 4 + 2
+    y = LayerNorm2d(8)(x)
+    assert y.is_contiguous()
+    torch.testing.assert_close(y, norm(x, torch.ones(8), torch.zeros(8)), rtol=1e-4, atol=1e-5)
