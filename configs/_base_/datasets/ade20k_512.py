@@ -65,5 +65,5 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='mmwf.IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = dict(type='mmwf.IoUMetric', iou_metrics=['mIoU'], per_class=True)
+val_evaluator = dict(type='mmwf.IoUMetric', per_class=False)
+test_evaluator = dict(type='mmwf.IoUMetric')

@@ -23,9 +23,7 @@ model = dict(
         final_norm=False,
         drop_path_rate=0.1,
     ),
-    neck=dict(
-        type='Feature2Pyramid', embed_dim=192, rescales=[4, 2, 1, 0.5], norm_cfg=norm_cfg
-    ),
+    neck=dict(type='Feature2Pyramid', embed_dim=192, rescales=[4, 2, 1, 0.5], norm_cfg=norm_cfg),
     decode_head=dict(
         type='UPerHead',
         in_channels=[192] * 4,

@@ -1,0 +1,3 @@
+from .segmentation import IoUMetric
+
+__all__ = ['IoUMetric']
