@@ -1,6 +1,6 @@
 """Checkpoints: safe reading, released keys <-> ours, and matching them against a model.
 
-Importing this module makes MMEngine read local files and ``hf://`` names through
+Importing this module makes MMEngine read local files, web addresses and ``hf://`` names through
 :func:`read_checkpoint`, so ``load_from``, ``resume`` and ``init_cfg=dict(type='Pretrained')`` are
 all safe and all understand the released weights.
 """
@@ -13,10 +13,12 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
+from mmengine.dist import barrier, get_local_rank
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
@@ -84,29 +86,36 @@ class _TensorUnpickler(pickle.Unpickler):
         return _Inert
 
 
+def _damaged(path: str | Path, data: bytes, error: Exception) -> str:
+    return f'{path} ({len(data)} bytes) is damaged or no checkpoint at all: {error}'
+
+
 def _read_tensors_only(data: bytes, path: str, map_location) -> dict:
     """Reads the weights of a ``.pth`` that holds foreign objects beside them."""
     foreign = set()
     unpickler = type('Unpickler', (_TensorUnpickler,), {'foreign': foreign})
     pickle_module = types.SimpleNamespace(
-        Unpickler=unpickler, load=lambda f, **kwargs: unpickler(f, **kwargs).load()
+        __name__=__name__,  # torch.load looks at it
+        Unpickler=unpickler,
+        load=lambda f, **kwargs: unpickler(f, **kwargs).load(),
     )
     way_out = (
         'If you trust it, open it where it was made and save its weights alone, for example with '
         "safetensors.torch.save_file(checkpoint['model'], 'model.safetensors')."
     )
-    names = 'unknown classes'
     try:
         checkpoint = torch.load(
             io.BytesIO(data), map_location, pickle_module=pickle_module, weights_only=False
         )
-        names = ', '.join(sorted(foreign))
         state_dict = _find_state_dict(checkpoint)
     except Exception as error:
+        if not foreign:
+            raise ValueError(_damaged(path, data, error)) from error
         raise ValueError(
-            f'{path} holds pickled objects other than weights ({names}) and was not unpickled. '
-            f'{way_out}'
+            f'{path} holds pickled objects other than weights ({", ".join(sorted(foreign))}) and '
+            f'was not unpickled. {way_out}'
         ) from error
+    names = ', '.join(sorted(foreign))
     if not state_dict or not all(isinstance(value, Tensor) for value in state_dict.values()):
         raise ValueError(
             f'{path} holds pickled objects ({names}) where weights are expected, '
@@ -148,12 +157,26 @@ def _read_file(path: Path, map_location) -> dict:
     except pickle.UnpicklingError:
         checkpoint = _read_tensors_only(data, str(path), map_location)
     except (RuntimeError, EOFError) as error:
-        raise ValueError(
-            f'{path} ({len(data)} bytes) is damaged or no checkpoint at all: {error}'
-        ) from error
+        raise ValueError(_damaged(path, data, error)) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path} holds a {type(checkpoint).__name__}, expected a dict of weights.')
     return checkpoint
+
+
+def _fetch(path: str) -> str:
+    """Returns the local file behind a path, after downloading it if it is not local."""
+    if path.startswith('hf://'):
+        from huggingface_hub import hf_hub_download
+
+        return hf_hub_download(path.removeprefix('hf://'), 'model.safetensors')
+    if not path.startswith(('http://', 'https://')):
+        return path
+    file = Path(torch.hub.get_dir()) / 'checkpoints' / PurePosixPath(urlparse(path).path).name
+    if get_local_rank() == 0 and not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(path, str(file))
+    barrier()
+    return str(file)
 
 
 def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
@@ -161,7 +184,8 @@ def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
 
     Args:
         path: A ``.safetensors`` file or a ``.pth`` that torch wrote, such as a training checkpoint
-            or a released file, or ``hf://OWNER/NAME`` for ``model.safetensors`` on the hub.
+            or a released file; the web address of one; or ``hf://OWNER/NAME`` for
+            ``model.safetensors`` on the hub.
         map_location: Where to put the tensors.
 
     Returns:
@@ -174,11 +198,7 @@ def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
             foreign objects.
     """
     path = str(path)
-    if path.startswith('hf://'):
-        from huggingface_hub import hf_hub_download
-
-        path = hf_hub_download(path.removeprefix('hf://'), 'model.safetensors')
-    file = Path(path).expanduser()
+    file = Path(_fetch(path)).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f'There is no checkpoint {path} (looked at {file.absolute()}).')
     checkpoint = _read_file(file, map_location)
@@ -198,9 +218,9 @@ def load_from_local(filename, map_location=None):
     return read_checkpoint(filename, map_location)
 
 
-load_from_hf = load_from_local
+load_from_web = load_from_local
 CheckpointLoader.register_scheme('', load_from_local, force=True)
-CheckpointLoader.register_scheme('hf://', load_from_hf, force=True)
+CheckpointLoader.register_scheme(('hf://', 'http://', 'https://'), load_from_web, force=True)
 
 # Names --------------------------------------------------------------------------------------------
 
@@ -212,6 +232,12 @@ _RELEASED_PARAMS = {  # of a dynamic layer
     'w2': 'predictor.v',
 }
 _RELEASED_PREDICTORS = {'linear1': 'proj', 'linear2': 'proj', 'dwc': 'mlp'}
+_RELEASED_LINEAR = r'weight|bias|w|b|w1|w2|wfm\.(weight|bias)'
+_RELEASED_KEYS = {
+    'linear1': _RELEASED_LINEAR,
+    'linear2': _RELEASED_LINEAR,
+    'dwc': r'weight|bias|w|b|wfm\.0\.(weight|bias)|wfm\.2\.weight',
+}
 _OUR_LAYERS = {ours: released for released, ours in _RELEASED_LAYERS.items()}
 _OUR_PARAMS = {ours: released for released, ours in _RELEASED_PARAMS.items()}
 _UNCHANGED = re.compile(r'(patch_embed\.proj|init_norm|norm|blocks\.\d+\.norm[12])\.(weight|bias)')
@@ -228,7 +254,7 @@ def _released_key_to_mmwf(key: str) -> str:
     if re.fullmatch(r'head\.(weight|bias)', key):
         return key.replace('head.', 'head.fc.')
     match = re.fullmatch(r'(blocks\.\d+)\.(linear[12]|dwc)\.(.+)', key)
-    if not match:
+    if not match or not re.fullmatch(_RELEASED_KEYS[match[2]], match[3]):
         raise ValueError(f'Unknown key {key!r}: this is no released WeightFormer classifier.')
     block, layer, param = match.groups()
     if param.startswith('wfm.'):

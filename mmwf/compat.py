@@ -1,7 +1,7 @@
 """``mmcv.ops`` without a compiler.
 
 mmdet and mmseg import ``mmcv.ops``, which needs mmcv's compiled extension. When, and only when,
-that extension is missing, :func:`install_mmcv_ops` puts modules in its place: the operations that
+that extension is missing, :func:`install_mmcv_ops` gives it another content: the operations that
 this project's models use come from torchvision, and every other name raises a clear error when it
 is used, not when it is imported.
 """
@@ -9,6 +9,8 @@ is used, not when it is imported.
 import importlib.util
 import sys
 import types
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import torch
@@ -61,8 +63,8 @@ def nms(boxes, scores, iou_threshold, offset=0, score_threshold=0, max_num=-1):
         )
     if offset not in (0, 1):
         raise ValueError(f'Expected offset 0 or 1, got {offset}.')
-    shift = boxes.new_tensor([0, 0, offset, offset])
-    keep = torchvision_nms((boxes + shift).float(), scores.float(), float(iou_threshold))
+    shift = scores.new_tensor([0, 0, offset, offset], dtype=torch.float32)
+    keep = torchvision_nms(boxes.float() + shift, scores.float(), float(iou_threshold))
     if score_threshold > 0:
         keep = keep[scores[keep] > score_threshold]
     if max_num > 0:
@@ -232,19 +234,29 @@ class _OpsModule(types.ModuleType):
         return value
 
 
+class _OpsFinder(MetaPathFinder, Loader):
+    """Answers the import of ``mmcv.ops`` with the replacement."""
+
+    def find_spec(self, fullname, path, target=None):
+        return ModuleSpec(fullname, self, is_package=True) if fullname == 'mmcv.ops' else None
+
+    def create_module(self, spec):
+        return _OpsModule(spec.name)
+
+    def exec_module(self, module):
+        for name in _SUBMODULES:
+            sys.modules[f'mmcv.ops.{name}'] = _OpsModule(f'mmcv.ops.{name}')
+
+
 def install_mmcv_ops() -> bool:
-    """Puts the replacement for ``mmcv.ops`` in place, unless the compiled ops are there.
+    """Makes ``import mmcv.ops`` give the replacement, unless the compiled ops are there.
 
     Returns:
         Whether ``mmcv.ops`` is the replacement now.
     """
-    if isinstance(sys.modules.get('mmcv.ops'), _OpsModule):
+    if any(isinstance(finder, _OpsFinder) for finder in sys.meta_path):
         return True
     if 'mmcv.ops' in sys.modules or has_compiled_mmcv_ops():
         return False
-    ops = _OpsModule('mmcv.ops')
-    ops.__path__ = []
-    sys.modules['mmcv.ops'] = ops
-    for name in _SUBMODULES:
-        sys.modules[f'mmcv.ops.{name}'] = _OpsModule(f'mmcv.ops.{name}')
+    sys.meta_path.insert(0, _OpsFinder())
     return True

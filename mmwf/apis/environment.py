@@ -30,6 +30,8 @@ def run(main) -> None:
         main()
     except UserError as error:
         sys.exit(f'error: {error}')
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def load_config(path: str, options: dict | None = None) -> Config:

@@ -76,6 +76,8 @@ def main(argv: list[str] | None = None) -> dict:
     for path in args.out:
         if Path(path).suffix not in ('.json', '.pkl'):
             raise UserError(f'Expected --out FILE.json or FILE.pkl, got {path}.')
+    if args.tta and args.show_dir:
+        raise UserError('--show-dir draws one view of an image; leave --tta away to draw.')
     environment.choose_device(args.device, args.launcher)
     cfg = environment.load_config(args.config, args.cfg_options)
     cfg.work_dir = environment.default_work_dir(cfg, args.config, args.work_dir)

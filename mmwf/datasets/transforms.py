@@ -22,6 +22,7 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
         try:
             return super().transform(results)
         except (OSError, AssertionError, AttributeError, cv2.error) as error:
+            reason = ' '.join(str(error).split())  # OpenCV's has line breaks
             raise ValueError(
-                f'Cannot read the image {results["img_path"]}: {error}. Repair or remove the file.'
+                f'Cannot read the image {results["img_path"]}: {reason}. Repair or remove the file.'
             ) from error

@@ -42,6 +42,9 @@ class DWConv2d(nn.Conv2d):
 
     def __init__(self, channels: int, kernel_size: int = 3):
         super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+        # The layout of the gradient, since the tokens are channels-last: DDP compares the two.
+        weight = torch.empty_like(self.weight, memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight.copy_(self.weight.detach()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""

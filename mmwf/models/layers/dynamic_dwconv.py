@@ -35,7 +35,8 @@ class AdaptivePredictor(WeightPredictor):
 
     def predict(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, C, K, K)."""
-        return self.mlp(F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), self.kernel_size))
+        pooled = F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), self.kernel_size)
+        return self.mlp(pooled.contiguous())  # else the gradients' layout irritates DDP
 
 
 DWCONV_PREDICTORS: dict[str, type[WeightPredictor]] = {'adaptive': AdaptivePredictor}

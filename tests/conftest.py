@@ -1,0 +1,69 @@
+"""What several test files need."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=['d3_px112', 'd5_px64'])
+def golden_name(request):
+    return request.param
+
+
+@pytest.fixture
+def golden(golden_name):
+    """Tensors of the released model: parameters, input, outputs and gradients (width 32)."""
+    return load_file(ROOT / f'tests/data/weightformer_cls_e32_{golden_name}.safetensors')
+
+
+@pytest.fixture
+def golden_arch(golden_name):
+    return dict(embed_dims=32, depth=int(golden_name[1]), mlp_ratio=4)
+
+
+@pytest.fixture
+def released_weights(golden):
+    """The golden parameters under their released names, as a published checkpoint has them."""
+    return {k.removeprefix('param/'): v for k, v in golden.items() if k.startswith('param/')}
+
+
+@pytest.fixture
+def randomize():
+    """Fills all parameters of a module, so that nothing is zero by initialisation."""
+
+    def fill(module, std=0.3):
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter, std=std)
+        return module
+
+    return fill
+
+
+@pytest.fixture
+def run_python():
+    """Runs code in a fresh interpreter and returns the finished process."""
+
+    def run(code):
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+        return subprocess.run(
+            [sys.executable, '-c', code],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, 'PYTHONPATH': path},
+            timeout=300,
+        )
+
+    return run

@@ -1,0 +1,74 @@
+"""What the documents promise."""
+
+import re
+from pathlib import Path
+
+import cv2
+import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+from sklearn.datasets import load_sample_images
+
+from mmwf.apis.environment import import_task_library
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(p for p in ROOT.rglob('*.md') if '.venv' not in p.parts)
+
+
+def code_blocks(path, language):
+    return re.findall(rf'```{language}\n(.*?)```', Path(path).read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize('path', DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    for target in re.findall(r'\]\((?!https?://|#)([^)#]+)', path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_python_example_of_the_readme_runs():
+    example = next(b for b in code_blocks(ROOT / 'README.md', 'python') if 'torch.randn' in b)
+    names = {}
+    exec(example, names)
+    assert names['features'].shape == (1, 192, 14, 20)
+
+
+@pytest.fixture
+def two_flowers(tmp_path):
+    """A data set of one's own: two classes of crops from real photographs."""
+    for split in ('train', 'val'):
+        for name, image in zip(('china', 'flower'), load_sample_images().images, strict=True):
+            folder = tmp_path / 'data' / split / name
+            folder.mkdir(parents=True)
+            for i in range(4):
+                crop = image[i * 20 : i * 20 + 300, i * 40 : i * 40 + 400, ::-1]
+                cv2.imwrite(str(folder / f'{i}.jpg'), crop)
+    return tmp_path
+
+
+def test_the_config_for_pictures_of_ones_own_trains(two_flowers, monkeypatch):
+    (text,) = code_blocks(ROOT / 'configs/classification/README.md', 'python')
+    changes = {
+        "_base_ = 'configs": f"_base_ = '{ROOT}/configs",
+        'data/flowers': str(two_flowers / 'data'),
+        'num_classes=5': 'num_classes=2',
+        'batch_size=64': 'batch_size=4',
+        'max_epochs=30': 'max_epochs=1',
+        "init_cfg=dict(type='Pretrained', checkpoint='weightformer-tiny.pth')": (
+            'arch=dict(_delete_=True, embed_dims=192, depth=2, mlp_ratio=1)'
+        ),
+    }
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    path = two_flowers / 'mine.py'
+    path.write_text(text)
+    monkeypatch.chdir(two_flowers)
+    cfg = Config.fromfile(path)
+    import_task_library(cfg)
+    cfg.work_dir = str(two_flowers / 'work')
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.update(num_workers=0, persistent_workers=False, pin_memory=False)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.iter == 2
+    assert list(runner.val_dataloader.dataset.CLASSES) == ['china', 'flower']

@@ -1,0 +1,27 @@
+"""What ``import mmwf`` costs: it is paid by every command and every data loading worker."""
+
+
+def test_import_prints_nothing(run_python):
+    result = run_python('import mmwf')
+    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
+
+
+def test_import_does_not_import_the_libraries(run_python):
+    result = run_python(
+        'import sys, mmwf\n'
+        "libraries = {'mmcv', 'mmdet', 'mmpretrain', 'mmseg'}\n"
+        "print([k for k, m in sys.modules.items() if k.split('.')[0] in libraries])"
+    )
+    assert result.stdout.strip() == '[]', result.stderr
+
+
+def test_import_takes_less_than_three_seconds(run_python):
+    # CPU seconds: the time on the clock also depends on what else the machine is doing.
+    code = 'import time, mmwf; print(time.process_time())'
+    assert any(float(run_python(code).stdout) < 3 for _ in range(3))
+
+
+def test_mmdet_imports_after_mmwf(run_python):
+    # mmdet.models imports mmcv.ops, which a plain mmcv from PyPI lacks.
+    result = run_python('import mmwf, mmdet.models; print(mmdet.models.CascadeRCNN.__name__)')
+    assert result.stdout.strip().endswith('CascadeRCNN'), result.stderr

@@ -1,0 +1,42 @@
+"""A config says ``type='WeightFormer'`` or ``type='mmwf.WeightFormer'``, in any library's scope."""
+
+import pytest
+from mmengine.registry import MODELS, DefaultScope
+
+from mmwf.models import WeightFormer
+
+BUILD = """
+from mmengine.registry import MODELS, init_default_scope
+init_default_scope({scope!r})
+arch = dict(embed_dims=16, depth=3, mlp_ratio=4)
+model = MODELS.build(dict(type={type!r}, arch=arch, out_indices=(0, 2)))
+print(type(model).__module__, type(model).__name__, model.out_indices)
+"""
+
+
+@pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmdet', 'mmseg'])
+@pytest.mark.parametrize('type_', ['WeightFormer', 'mmwf.WeightFormer'])
+def test_a_fresh_interpreter_builds_it_by_name(run_python, scope, type_):
+    # The full name imports mmwf by itself. In mmdet's scope that is too late: MMEngine imports
+    # mmdet.models first, and that needs the mmcv.ops that `import mmwf` provides.
+    needs_import = type_ == 'WeightFormer' or scope == 'mmdet'
+    code = 'import mmwf\n' * needs_import + BUILD.format(scope=scope, type=type_)
+    result = run_python(code)
+    expected = 'mmwf.models.backbones.weightformer WeightFormer (0, 2)'
+    assert result.stdout.strip().endswith(expected), result.stderr
+
+
+def test_the_stand_in_gives_way_to_the_class():
+    assert MODELS.get('WeightFormer') is WeightFormer
+    assert MODELS.get('mmwf.WeightFormer') is WeightFormer
+
+
+def test_a_bad_argument_in_a_config_keeps_its_message():
+    with pytest.raises(ValueError, match="'base', 'small', 'tiny'"):
+        MODELS.build(dict(type='mmwf.WeightFormer', arch='huge'))
+
+
+def test_building_leaves_the_default_scope_alone():
+    before = DefaultScope.get_current_instance()
+    MODELS.build(dict(type='mmwf.WeightFormer', arch=dict(embed_dims=16, depth=1, mlp_ratio=1)))
+    assert DefaultScope.get_current_instance() is before
