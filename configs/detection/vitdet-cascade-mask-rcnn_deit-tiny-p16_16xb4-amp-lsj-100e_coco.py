@@ -7,6 +7,10 @@ r"""DeiT-T in ViTDet's form under the recipe of WeightFormer-T, for comparison.
 
 WEIGHTS: what tools/model_converters/deit_to_vitdet.py makes from an ImageNet checkpoint of DeiT-T.
 
+Attention works in windows of 14 x 14 tokens, and over the whole image in blocks 2, 5, 8 and 11. The
+position embedding of 224 x 224 is interpolated; there is no relative one. mmpretrain's drop path
+acts on the MLPs alone, detectron2's also on the attention.
+
 Hardware: 16 GPUs of 24 GB. Box and mask AP, Vim's (as the paper quotes it): 44.4, 38.1. Ours: not
 run.
 """
@@ -16,9 +20,6 @@ _base_ = 'vitdet-cascade-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco
 model = dict(
     backbone=dict(
         _delete_=True,
-        # Attention in windows of 14 x 14, but over the whole image in blocks 2, 5, 8 and 11; the
-        # position embedding of 224 x 224 is interpolated, and there is no relative one. Its drop
-        # path acts on the MLPs alone; detectron2's also on the attention.
         type='mmpretrain.ViTSAM',
         arch=dict(
             embed_dims=192,
@@ -27,19 +28,12 @@ model = dict(
             feedforward_channels=768,
             global_attn_indexes=[2, 5, 8, 11],
         ),
-        img_size=224,
+        window_size=14,
         out_channels=0,
         use_rel_pos=False,
-        window_size=14,
         drop_path_rate=0.1,
     )
 )
 # detectron2's rule for a ViT: LayerNorms and the position embedding do not decay, biases do.
-optim_wrapper = dict(
-    paramwise_cfg=dict(
-        _delete_=True,
-        layer_decay_rate=0.7,
-        norm_decay_mult=0.0,
-        custom_keys={'backbone.pos_embed': dict(decay_mult=0.0)},
-    )
-)
+decay_mults = dict(norm_decay_mult=0.0, custom_keys={'backbone.pos_embed': dict(decay_mult=0.0)})
+optim_wrapper = dict(paramwise_cfg=dict(_delete_=True, layer_decay_rate=0.7, **decay_mults))

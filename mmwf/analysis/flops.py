@@ -50,7 +50,7 @@ FREE = {
     split_with_sizes unbind cat stack constant_pad_nd clone copy_ repeat alias detach _to_copy
     as_strided_
     empty zeros ones arange
-    """.split()
+    """.split()  # noqa: SIM905
 } | {torch.ops.prim.device}
 
 

@@ -1,8 +1,10 @@
 """Conversion between released weights and this project's checkpoints."""
 
+import contextlib
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -78,11 +80,57 @@ def convert_released(src: str, dst: str, reverse: bool = False) -> str:
     else:
         meta = dict(mmwf_version=__version__, converted_from=Path(src).name)
         content = dict(meta=meta, state_dict=dict(state_dict))
+    with _whole_file(dst) as partial:
+        if suffix == '.safetensors':
+            save_file({k: v.contiguous() for k, v in content['model'].items()}, partial)
+        else:
+            torch.save(content, partial)
+    return f'{src} -> {dst}: {match}.'
+
+
+@contextlib.contextmanager
+def _whole_file(dst: str) -> Iterator[Path]:
+    """Gives a path to write to; it becomes ``dst`` when the writing is done."""
     partial = Path(f'{dst}.part')
     partial.parent.mkdir(parents=True, exist_ok=True)
-    if suffix == '.safetensors':
-        save_file({k: v.contiguous() for k, v in content['model'].items()}, partial)
-    else:
-        torch.save(content, partial)
+    yield partial
     os.replace(partial, dst)
-    return f'{src} -> {dst}: {match}.'
+
+
+def convert_deit(src: str, dst: str) -> str:
+    """Makes the backbone of mmpretrain's ViTSAM, as the detection baselines use it, from a DeiT.
+
+    The class token, its position and the last norm are left out, as in ViTDet.
+
+    Args:
+        src: Checkpoint of an ImageClassifier with mmpretrain's VisionTransformer.
+        dst: The file to write: a ``.pth`` for ``init_cfg=dict(type='Pretrained', ...)``.
+
+    Returns:
+        A sentence that says what was done.
+
+    Raises:
+        UserError: If the file holds no such classifier.
+    """
+    try:
+        state_dict = read_checkpoint(src)['state_dict']
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(str(error)) from error
+    kept = {
+        key.removeprefix('backbone.'): value
+        for key, value in state_dict.items()
+        if re.match(r'backbone\.(pos_embed$|patch_embed\.|layers\.)', key)
+    }
+    if 'pos_embed' not in kept or 'layers.0.attn.qkv.weight' not in kept:
+        raise UserError(
+            f"{src} is no DeiT of mmpretrain's: expected backbone.pos_embed and "
+            f'backbone.layers.0.attn.qkv.weight, got {", ".join(list(state_dict)[:3])}, ...'
+        )
+    positions = kept['pos_embed']  # (1, extra tokens + side * side, C)
+    side = math.isqrt(positions.shape[1])
+    patches = positions[:, positions.shape[1] - side**2 :]
+    kept['pos_embed'] = patches.reshape(1, side, side, -1).clone()
+    meta = dict(mmwf_version=__version__, converted_from=Path(src).name)
+    with _whole_file(dst) as partial:
+        torch.save(dict(meta=meta, state_dict=kept), partial)
+    return f'{src} -> {dst}: {len(kept)} of {len(state_dict)} keys kept.'

@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
 from . import environment
+from .check_coco import check_coco
 from .environment import UserError
 
 
@@ -79,6 +80,8 @@ def main(argv: list[str] | None = None) -> None:
     environment.choose_device(args.device, args.launcher)
     cfg = environment.load_config(args.config, args.cfg_options)
     apply_args(cfg, args)
-    environment.check_data(cfg, ('train_dataloader', 'val_dataloader'))
+    loaders = ('train_dataloader', 'val_dataloader')
+    environment.check_data(cfg, loaders)
+    check_coco(cfg, loaders)
     environment.set_up_processes(cfg, args.launcher)
     environment.build_runner(cfg).train()

@@ -48,6 +48,20 @@ class InstanceTTAModel(BaseTTAModel):
         self.iou_threshold = iou_threshold
         self.max_per_img = max_per_img
 
+    def test_step(self, data: dict) -> list:
+        """Maps the views of a batch of images to one sample for each image.
+
+        Args:
+            data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
+        """
+        for samples in data['data_samples']:
+            for sample in samples:
+                direction = sample.flip_direction if sample.flip else None
+                # The detector must not know: mmdet's cascade would flip masks that it has yet to
+                # paste to boxes which it does not flip.
+                sample.set_metainfo(dict(flip=False, flip_back=direction))
+        return super().test_step(data)
+
     def merge_preds(self, data_samples_list: list[list]) -> list:
         """Maps, for each image, the samples of its views to one sample."""
         return [self._merge_views(views) for views in data_samples_list]
@@ -62,8 +76,8 @@ class InstanceTTAModel(BaseTTAModel):
     def _unflip(self, view) -> InstanceData:
         """Returns the predictions of one view, flipped back."""
         instances = view.pred_instances
-        if view.get('flip'):
-            direction = view.flip_direction
+        direction = view.flip_back
+        if direction:
             instances.bboxes = _flip_boxes(instances.bboxes, view.ori_shape[:2], direction)
             if 'masks' in instances:
                 instances.masks = instances.masks.flip(FLIPPED_DIMS[direction])

@@ -1,0 +1,211 @@
+"""Checks of data sets in COCO's format before training: mmdet goes on with most mistakes."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import mmengine
+from mmengine.config import Config
+
+from .environment import UserError, import_task_library
+
+#: By how much a box may reach out of its image, in pixels: annotators round.
+TOLERANCE = 1.0
+
+
+def check_coco(cfg: Config, loaders: tuple[str, ...]) -> None:
+    """Checks annotations, images and class counts of mmdet's CocoDatasets, wrapped ones included.
+
+    One process of each machine does it. COCO itself takes some seconds, most of them for reading
+    the file.
+
+    Args:
+        cfg: The config; with another default scope than mmdet nothing is checked. Where boxes are
+            meant to reach out of their images, it says ``allow_boxes_outside = True``.
+        loaders: The names of the data loaders.
+
+    Raises:
+        UserError: If the annotations are not in COCO's format, or do not fit the classes of the
+            data set, the model, or the images on disk; if no image is left to train on; if a box
+            lies outside its image.
+    """
+    if cfg.get('default_scope') != 'mmdet' or os.environ.get('LOCAL_RANK', '0') != '0':
+        return
+    import_task_library(cfg)
+    for loader in loaders:
+        root = cfg[loader].dataset if cfg.get(loader) else {}
+        for dataset, default_classes in _coco_datasets(root):
+            content = _read(loader, dataset)
+            classes = _classes(dataset, default_classes)
+            _check_categories(loader, dataset, content, classes)
+            _check_model(loader, cfg.model, classes)
+            _check_evaluator(loader, dataset, cfg.get(loader.replace('dataloader', 'evaluator')))
+            _check_images(loader, dataset, content)
+            _check_filter(loader, dataset, content, classes)
+            if not cfg.get('allow_boxes_outside'):
+                _check_boxes(loader, dataset, content)
+
+
+def _coco_datasets(dataset: dict) -> Iterator[tuple[dict, list[str]]]:
+    """Lists the CocoDatasets of a config, each with the class names it has by default."""
+    from mmdet.datasets import CocoDataset
+    from mmdet.registry import DATASETS
+
+    for key in ('dataset', 'datasets'):  # wrappers
+        inner = dataset.get(key)
+        for child in inner if isinstance(inner, (list, tuple)) else [inner]:
+            if isinstance(child, dict):
+                yield from _coco_datasets(child)
+    if dataset.get('ann_file'):
+        kind = dataset['type']
+        kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+        if kind is not None and issubclass(kind, CocoDataset):
+            yield dataset, list(kind.METAINFO.get('classes') or ())
+
+
+def _ann_file(dataset: dict) -> Path:
+    return Path(dataset.get('data_root') or '') / dataset['ann_file']
+
+
+def _read(loader: str, dataset: dict) -> dict:
+    path = _ann_file(dataset)
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f'{loader}: {path} is no JSON file: {error}') from error
+    expected = {'images', 'categories'}
+    if not dataset.get('test_mode'):
+        expected.add('annotations')
+    if not isinstance(content, dict) or not expected <= set(content):
+        got = sorted(content) if isinstance(content, dict) else f'a {type(content).__name__}'
+        raise UserError(
+            f"{loader}: {path} is not in COCO's format: expected an object with "
+            f'{sorted(expected)}, got {got}.'
+        )
+    return content
+
+
+def _classes(dataset: dict, default: list[str]) -> list[str]:
+    classes = (dataset.get('metainfo') or {}).get('classes', default)
+    return mmengine.list_from_file(classes) if isinstance(classes, str) else list(classes)
+
+
+def _check_categories(loader: str, dataset: dict, content: dict, classes: list[str]) -> None:
+    names = [category['name'] for category in content['categories']]
+    if [name for name in names if name in classes] == classes:
+        return
+    missing = [name for name in classes if name not in names]
+    if missing:
+        problem = f'the class {missing[0]!r} ({len(missing)} such) is not among the categories'
+    else:  # mmdet numbers the classes in the order of the file and names them in its own
+        problem = 'the categories have another order than the classes'
+    raise UserError(
+        f'{loader}: {problem} of {_ann_file(dataset)}.\nExpected classes: {_some(classes)}; got '
+        f'categories: {_some(names)}.\nSet {loader}.dataset.metainfo.classes to the names that you '
+        'want, in the order of the file.'
+    )
+
+
+def _some(names: list[str]) -> str:
+    return f'{len(names)} ({", ".join(names[:10])}{", ..." if len(names) > 10 else ""})'
+
+
+def _class_counts(model, path: str = 'model') -> Iterator[tuple[str, int]]:
+    """Lists where the box and mask heads of a model say ``num_classes``."""
+    items = enumerate(model) if isinstance(model, (list, tuple)) else model.items()
+    for key, value in items:
+        where = f'{path}.{key}'
+        if key == 'num_classes' and ('bbox_head' in path or 'mask_head' in path):
+            yield where, value
+        elif isinstance(value, (dict, list, tuple)):
+            yield from _class_counts(value, where)
+
+
+def _check_model(loader: str, model: dict, classes: list[str]) -> None:
+    for where, count in _class_counts(model):
+        if count != len(classes):
+            raise UserError(
+                f'{where} is {count}, but {loader} has {_some(classes)} classes. Set the '
+                'num_classes of all heads to the number of classes.'
+            )
+
+
+def _check_evaluator(loader: str, dataset: dict, evaluator: dict | list | None) -> None:
+    expected = _ann_file(dataset)
+    for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator or {}]:
+        path = metric.get('ann_file')
+        if path and Path(path).absolute() != expected.absolute():
+            name = loader.replace('dataloader', 'evaluator')
+            raise UserError(f'{name}.ann_file is {path}, but {loader} reads {expected}.')
+
+
+def _check_images(loader: str, dataset: dict, content: dict) -> None:
+    prefix = (dataset.get('data_prefix') or {}).get('img', '')
+    folder = Path(dataset.get('data_root') or '') / prefix
+    listings: dict[Path, set[str]] = {}  # one listing is far quicker than a look for each file
+    missing = []
+    for image in content['images']:
+        path = folder / image['file_name']
+        if path.parent not in listings:
+            is_folder = path.parent.is_dir()
+            listings[path.parent] = (
+                {entry.name for entry in os.scandir(path.parent)} if is_folder else set()
+            )
+        if path.name not in listings[path.parent]:
+            missing.append(path)
+    if missing:
+        raise UserError(
+            f'{loader}: {_ann_file(dataset)} names {missing[0]}, and there is no such file; '
+            f'{len(missing)} of its {len(content["images"])} images are missing. Put them there, '
+            f'or set {loader}.dataset.data_prefix.img to their folder.'
+        )
+
+
+def _check_filter(loader: str, dataset: dict, content: dict, classes: list[str]) -> None:
+    """Checks that something is left after mmdet's ``filter_cfg``."""
+    images = content['images']
+    rules = {} if dataset.get('test_mode') else dataset.get('filter_cfg') or {}
+    large = [i for i in images if min(i['width'], i['height']) >= rules.get('min_size', 0)]
+    left = large
+    if rules.get('filter_empty_gt'):
+        wanted = {c['id'] for c in content['categories'] if c['name'] in classes}
+        full = {a['image_id'] for a in content['annotations'] if a['category_id'] in wanted}
+        left = [image for image in large if image['id'] in full]
+    if not left:
+        raise UserError(
+            f'{loader}: no image of {_ann_file(dataset)} is left. Of {len(images)} images, '
+            f'{len(images) - len(large)} are smaller than filter_cfg.min_size and '
+            f'{len(large) - len(left)} have no object of the classes {_some(classes)}. Check the '
+            f'annotations, or {loader}.dataset.filter_cfg.'
+        )
+
+
+def _check_boxes(loader: str, dataset: dict, content: dict) -> None:
+    path = _ann_file(dataset)
+    images = {image['id']: image for image in content['images']}
+    outside = []
+    for annotation in content.get('annotations', ()):
+        image = images.get(annotation['image_id'])
+        if image is None:
+            raise UserError(
+                f'{loader}: annotation {annotation["id"]} of {path} belongs to image '
+                f'{annotation["image_id"]}, which the file does not have.'
+            )
+        x, y, width, height = annotation['bbox']
+        if (
+            min(x, y) < -TOLERANCE
+            or min(width, height) < 0
+            or x + width > image['width'] + TOLERANCE
+            or y + height > image['height'] + TOLERANCE
+        ):
+            outside.append(annotation)
+    if outside:
+        image = images[outside[0]['image_id']]
+        raise UserError(
+            f'{loader}: annotation {outside[0]["id"]} of {path} has the box {outside[0]["bbox"]}, '
+            f'outside of {image["file_name"]}, which has {image["width"]} x {image["height"]} '
+            f'pixels; {len(outside)} of {len(content["annotations"])} boxes are like that.\n'
+            'Expected [x, y, width, height] in pixels, x and y of the top left corner. Where boxes '
+            'are meant to reach out of the image, set allow_boxes_outside=True.'
+        )

@@ -1,0 +1,176 @@
+"""Mistakes in a COCO data set, found before training."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from toy import CLASSES, shrink_detection, write_coco
+
+from mmwf.apis import train as train_tool
+from mmwf.apis.check_coco import check_coco
+from mmwf.apis.environment import UserError
+
+CONFIG = (
+    Path(__file__).parents[2]
+    / 'configs/detection/vitdet-cascade-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco.py'
+)
+LOADERS = ('train_dataloader', 'val_dataloader')
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_coco(tmp_path)
+
+
+@pytest.fixture
+def cfg(data):
+    return shrink_detection(Config.fromfile(CONFIG), data)
+
+
+@pytest.fixture
+def edit(data):
+    """Changes the annotations of a split: ``with edit('train') as content: ...``"""
+    import contextlib
+
+    @contextlib.contextmanager
+    def edit(split='train'):
+        path = data / f'annotations/instances_{split}.json'
+        content = json.loads(path.read_text())
+        yield content
+        path.write_text(json.dumps(content))
+
+    return edit
+
+
+def test_good_data_pass(cfg):
+    check_coco(cfg, LOADERS)
+
+
+def test_the_training_tool_stops_before_it_builds_anything(cfg, edit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg.dump('toy.py')
+    with edit() as content:
+        content['images'][0]['file_name'] = 'lost.png'
+    with pytest.raises(UserError, match='lost.png'):
+        train_tool.main(['toy.py', '--work-dir', 'out'])
+    assert not Path('out').exists()
+
+
+def test_a_class_that_the_file_does_not_have(cfg):
+    cfg.val_dataloader.dataset.metainfo.classes = ('yellow', 'triangle')
+    with pytest.raises(
+        UserError, match=r"val_dataloader: the class 'triangle' .*instances_val"
+    ) as e:
+        check_coco(cfg, LOADERS)
+    assert 'Expected classes: 2 (yellow, triangle); got categories: 2 (yellow, cyan)' in str(
+        e.value
+    )
+    assert 'Set val_dataloader.dataset.metainfo.classes' in str(e.value)
+
+
+def test_cocos_own_classes_are_the_default(cfg):
+    del cfg.train_dataloader.dataset['metainfo']
+    with pytest.raises(UserError, match=r"the class 'person' \(80 such\)"):
+        check_coco(cfg, LOADERS)
+
+
+def test_classes_in_another_order_would_swap_names(cfg):
+    cfg.train_dataloader.dataset.metainfo.classes = CLASSES[::-1]
+    with pytest.raises(UserError, match='have another order than the classes'):
+        check_coco(cfg, LOADERS)
+
+
+def test_categories_that_are_not_asked_for_are_fine(cfg, edit):
+    for split in ('train', 'val'):
+        with edit(split) as content:
+            content['categories'].insert(1, dict(id=9, name='circle'))
+    check_coco(cfg, LOADERS)
+
+
+@pytest.mark.parametrize('head', ['bbox_head', 'mask_head'])
+def test_a_head_with_another_number_of_classes(cfg, head):
+    part = cfg.model.roi_head[head]
+    (part[1] if head == 'bbox_head' else part).num_classes = 80
+    where = r'bbox_head\.1' if head == 'bbox_head' else 'mask_head'
+    with pytest.raises(
+        UserError, match=rf'model\.roi_head\.{where}\.num_classes is 80.*2 \(yellow'
+    ):
+        check_coco(cfg, LOADERS)
+
+
+def test_an_image_that_is_not_there(cfg, data):
+    (data / 'val/2.png').unlink()
+    with pytest.raises(UserError, match=r'val_dataloader: .*val/2\.png.*1 of its 4 images'):
+        check_coco(cfg, LOADERS)
+
+
+def test_nothing_left_after_filteyellow(cfg, edit):
+    cfg.train_dataloader.dataset.filter_cfg.min_size = 48
+    with edit() as content:
+        content['annotations'] = [a for a in content['annotations'] if a['image_id'] == 1]
+    with pytest.raises(UserError, match='no image .* is left. Of 4 images, 1 are smaller') as e:
+        check_coco(cfg, LOADERS)
+    assert '3 have no object of the classes 2 (yellow, cyan)' in str(e.value)
+
+
+@pytest.mark.parametrize(
+    'box', [[50, 2, 20, 20], [-5, 2, 20, 20], [2, 30, 20, 20], [20, 20, -5, 5], [99, 99, 3, 3]]
+)
+def test_a_box_outside_of_its_image(cfg, edit, box):
+    with edit() as content:
+        content['annotations'][0]['bbox'] = box  # of the first image, 64 x 40
+    with pytest.raises(UserError, match=r'annotation 1 .*0\.png, which has 64 x 40 pixels; 1 of'):
+        check_coco(cfg, LOADERS)
+    cfg.allow_boxes_outside = True
+    check_coco(cfg, LOADERS)
+
+
+def test_rounding_and_empty_boxes_are_fine(cfg, edit):
+    with edit() as content:
+        content['annotations'][0]['bbox'] = [-0.4, 0, 64.9, 40]
+        content['annotations'][1]['bbox'] = [3, 3, 0, 5]
+    check_coco(cfg, LOADERS)
+
+
+def test_an_annotation_of_no_image(cfg, edit):
+    with edit() as content:
+        content['annotations'][0]['image_id'] = 77
+    with pytest.raises(UserError, match='annotation 1 .* belongs to image 77'):
+        check_coco(cfg, LOADERS)
+
+
+def test_a_file_of_another_format(cfg, data):
+    path = data / 'annotations/instances_train.json'
+    path.write_text('[1, 2]')
+    with pytest.raises(UserError, match="not in COCO's format: .*got a list"):
+        check_coco(cfg, LOADERS)
+    path.write_text('{"images": ')
+    with pytest.raises(UserError, match='is no JSON file'):
+        check_coco(cfg, LOADERS)
+
+
+def test_an_evaluator_with_other_annotations(cfg):
+    cfg.val_evaluator.ann_file = 'data/coco/annotations/instances_val2017.json'
+    with pytest.raises(
+        UserError, match=r'val_evaluator.ann_file is data/coco/.*instances_val.json'
+    ):
+        check_coco(cfg, LOADERS)
+
+
+def test_wrapped_data_sets_are_checked_too(cfg, edit):
+    inner = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[inner])
+    )
+    check_coco(cfg, LOADERS)
+    with edit() as content:
+        content['images'][3]['file_name'] = 'lost.png'
+    with pytest.raises(UserError, match='lost.png'):
+        check_coco(cfg, LOADERS)
+
+
+def test_only_one_process_of_a_machine_looks(cfg, data, monkeypatch):
+    (data / 'val/2.png').unlink()
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    check_coco(cfg, LOADERS)

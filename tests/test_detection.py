@@ -1,0 +1,219 @@
+"""The detection configs at toy size (see toy.py), trained and tested on the CPU."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.model import BaseModel
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.structures import InstanceData
+from toy import IMAGE_SIZE, shrink_detection, write_coco
+
+from mmwf.apis import environment
+from mmwf.apis import test as test_tool
+from mmwf.apis import train as train_tool
+from mmwf.apis.check_coco import check_coco
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / 'configs/detection'
+LEAVES = sorted(path.name for path in FOLDER.glob('*.py'))
+CASCADE = 'vitdet-cascade-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco.py'
+
+pytestmark = pytest.mark.filterwarnings(
+    'ignore:faster_coco_eval', 'ignore:torch.meshgrid', 'ignore:__floordiv__'
+)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+    np.random.seed(0)  # data transforms
+
+
+@pytest.fixture(scope='module')
+def coco(tmp_path_factory):
+    return write_coco(tmp_path_factory.mktemp('coco'))
+
+
+@pytest.fixture
+def load(coco):
+    def load(name):
+        cfg = shrink_detection(Config.fromfile(FOLDER / name), coco)
+        environment.import_task_library(cfg)
+        init_default_scope(cfg.default_scope)
+        return cfg
+
+    return load
+
+
+def batch(cfg, split, indices):
+    dataset = DATASETS.build(cfg[f'{split}_dataloader'].dataset)
+    return pseudo_collate([dataset[i] for i in indices])
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_a_step_in_bf16_gives_a_finite_loss_and_moves_every_part(load, name):
+    cfg = load(name)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    assert optim_wrapper.cast_dtype == torch.bfloat16 or torch.cuda.is_available()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for _ in range(2):
+        losses = model.train_step(batch(cfg, 'train', [0, 1]), optim_wrapper)
+    assert torch.isfinite(losses['loss'])
+    unchanged = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
+    assert not unchanged
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_layer_decay_starts_where_the_recipe_says(load, name):
+    cfg = Config.fromfile(FOLDER / name)  # full size
+    environment.import_task_library(cfg)
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    of = {id(p): group for group in optimizer.param_groups for p in group['params']}
+    rate, depth = (0.7, 12) if 'deit' in name else (0.777, 17)
+    scale = cfg.optim_wrapper.optimizer.lr
+    patches = next(model.backbone.patch_embed.parameters())
+    assert of[id(patches)]['lr'] == pytest.approx(scale * rate ** (depth + 1))
+    last = (model.backbone.layers if 'deit' in name else model.backbone.blocks)[-1]
+    assert all(of[id(p)]['lr'] == pytest.approx(scale * rate) for p in last.parameters())
+    for key, parameter in model.named_parameters():
+        if not key.startswith('backbone.'):
+            assert of[id(parameter)]['lr'] == scale
+            assert of[id(parameter)]['weight_decay'] == cfg.optim_wrapper.optimizer.weight_decay
+        elif 'deit' in name:
+            spared = key == 'backbone.pos_embed' or '.ln' in key
+            assert of[id(parameter)]['weight_decay'] == (0 if spared else 0.1), key
+        else:
+            assert of[id(parameter)]['weight_decay'] == (0 if parameter.ndim == 1 else 0.1), key
+
+
+def test_batches_without_any_object_train(load):
+    cfg = load(CASCADE)
+    model = MODELS.build(cfg.model)
+    data = batch(cfg, 'train', [0, 1])
+    for sample in data['data_samples']:
+        sample.gt_instances = sample.gt_instances[torch.zeros(len(sample.gt_instances)).bool()]
+    losses = model(**model.data_preprocessor(data, True), mode='loss')
+    loss = model.parse_losses(losses)[0]
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(p.grad is not None for p in model.parameters())  # as DDP expects
+
+
+def test_padding_is_zero_after_normalisation_and_always_the_same_size(load):
+    cfg = load(CASCADE)
+    model = MODELS.build(cfg.model)
+    for split, training in (('train', True), ('test', False)):
+        data = batch(cfg, split, [0])
+        height, width = data['inputs'][0].shape[-2:]
+        inputs = model.data_preprocessor(data, training)['inputs']
+        assert inputs.shape == (1, 3, IMAGE_SIZE, IMAGE_SIZE)
+        assert (height, width) != (IMAGE_SIZE, IMAGE_SIZE) or training
+        assert not inputs[:, :, height:].any() and not inputs[:, :, :, width:].any()
+
+
+def test_other_images_of_the_batch_do_not_change_the_boxes(load):
+    cfg = load(CASCADE)
+    model = MODELS.build(cfg.model).eval()
+    indices = [0, 1, 2, 3]
+    together = model.test_step(batch(cfg, 'test', indices))
+    assert len({sample.ori_shape for sample in together}) == 4  # different shapes
+    for index, sample in zip(indices, together, strict=True):
+        (alone,) = model.test_step(batch(cfg, 'test', [index]))
+        a, b = alone.pred_instances, sample.pred_instances
+        assert len(a) > 0
+        torch.testing.assert_close(a.bboxes, b.bboxes, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(a.scores, b.scores, rtol=1e-4, atol=1e-5)
+        assert torch.equal(a.labels, b.labels)
+
+
+def test_the_example_needs_nothing_but_data_at_its_place(tmp_path, monkeypatch):
+    name = 'example_own-dataset.py'
+    cfg = Config.fromfile(FOLDER / name)
+    monkeypatch.chdir(tmp_path)
+    loaders = ('train_dataloader', 'val_dataloader')
+    with pytest.raises(environment.UserError, match=r'train_dataloader expects data/own'):
+        environment.check_data(cfg, loaders)
+    write_coco(tmp_path / 'data/own', classes=cfg.classes)
+    environment.check_data(cfg, loaders)
+    check_coco(cfg, loaders)
+    code = (FOLDER / name).read_text().split('"""')[2]
+    lines = [line for line in code.splitlines() if line.strip() and not line.startswith('#')]
+    assert len(lines) < 25
+
+
+def test_the_tools_train_and_test_with_flips_and_sizes(load, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = load(CASCADE)
+    cfg.dump('toy.py')
+    train_tool.main(['toy.py', '--work-dir', 'out'])
+    assert Path('out/iter_2.pth').exists()
+    metrics = test_tool.main(['toy.py', 'out/iter_2.pth', '--work-dir', 'out', '--tta'])
+    assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= set(metrics)
+
+
+def views_of(instances, shape):
+    """A sample as predicted from the image itself, and one as if from each kind of flip."""
+    from mmdet.structures import DetDataSample
+
+    height, width = shape
+    for direction in (None, 'horizontal', 'vertical', 'diagonal'):
+        view = deepcopy(instances)
+        if direction in ('horizontal', 'diagonal'):
+            view.bboxes[:, [0, 2]] = width - view.bboxes[:, [2, 0]]
+            view.masks = view.masks.flip(2)
+        if direction in ('vertical', 'diagonal'):
+            view.bboxes[:, [1, 3]] = height - view.bboxes[:, [3, 1]]
+            view.masks = view.masks.flip(1)
+        metainfo = dict(ori_shape=shape, flip=direction is not None, flip_direction=direction)
+        yield DetDataSample(metainfo=metainfo, pred_instances=view)
+
+
+class Prophet(BaseModel):
+    """A detector that finds what is already in the samples."""
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        assert not any(sample.flip for sample in data_samples)
+        return data_samples
+
+
+def merge(instances, shape):
+    model = MODELS.build(dict(type='mmwf.InstanceTTAModel', module=Prophet()))
+    samples = [[view] for view in views_of(instances, shape)]
+    (merged,) = model.test_step(dict(inputs=[[torch.zeros(3, *shape)]] * 4, data_samples=samples))
+    return merged.pred_instances
+
+
+def test_flipped_views_merge_to_what_was_there():
+    boxes = torch.tensor([[1.0, 2.0, 5.0, 6.0], [3.0, 1.0, 9.0, 7.0], [1.0, 2.0, 5.0, 6.0]])
+    masks = torch.zeros(3, 8, 10, dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[y1:y2, x1 : x2 - 1] = True  # not symmetric
+    instances = InstanceData(
+        bboxes=boxes,
+        masks=masks,
+        scores=torch.tensor([0.9, 0.8, 0.7]),
+        labels=torch.tensor([0, 0, 1]),
+    )
+    merged = merge(instances, (8, 10))
+    assert torch.equal(merged.bboxes, boxes) and torch.equal(merged.masks, masks)
+    assert torch.equal(merged.labels, instances.labels)
+
+
+def test_views_without_detections_merge_to_none():
+    empty = InstanceData(
+        bboxes=torch.zeros(0, 4),
+        masks=torch.zeros(0, 8, 10, dtype=torch.bool),
+        scores=torch.zeros(0),
+        labels=torch.zeros(0, dtype=torch.long),
+    )
+    assert len(merge(empty, (8, 10))) == 0

@@ -1,0 +1,138 @@
+"""Shipped configs at toy size: the same parts and settings, small enough for a test on a CPU."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.config import Config
+
+WIDTH = 16  # of backbone, pyramid and heads
+IMAGE_SIZE = 64
+CLASSES = ('yellow', 'cyan')
+
+
+def write_coco(root: Path, num_images: int = 4, classes: tuple[str, str] = CLASSES) -> Path:
+    """Writes images of different shapes with coloured squares, one or two on each.
+
+    Args:
+        root: Gets ``{train,val}/*.png`` and ``annotations/instances_{train,val}.json``.
+        num_images: Of each split.
+        classes: Names of the two colours.
+
+    Returns:
+        ``root``.
+    """
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        (root / split).mkdir(parents=True, exist_ok=True)
+        images, annotations = [], []
+        for i in range(num_images):
+            height, width = 40 + 8 * i, 64 - 4 * i
+            image = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
+            for category in {1, 1 + i % 2}:
+                x, y = (int(v) for v in rng.integers(2, (width - 24, height - 24)))
+                corners = [x, y, x + 20, y, x + 20, y + 20, x, y + 20]
+                color = (40, 250, 250) if category == 1 else (250, 250, 40)  # BGR
+                cv2.rectangle(image, (x, y), (x + 20, y + 20), color, -1)
+                annotations.append(
+                    dict(
+                        id=len(annotations) + 1,
+                        image_id=i + 1,
+                        category_id=category,
+                        bbox=[x, y, 20, 20],
+                        area=400,
+                        segmentation=[corners],
+                        iscrowd=0,
+                    )
+                )
+            cv2.imwrite(str(root / split / f'{i}.png'), image)
+            images.append(dict(id=i + 1, file_name=f'{i}.png', height=height, width=width))
+        content = dict(
+            images=images,
+            annotations=annotations,
+            categories=[dict(id=i + 1, name=name) for i, name in enumerate(classes)],
+        )
+        (root / 'annotations').mkdir(exist_ok=True)
+        (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
+    return root
+
+
+def shrink_detection(cfg: Config, data_root: Path) -> Config:
+    """Makes a config of ``configs/detection`` small, for the images of :func:`write_coco`.
+
+    Widths, image sizes, numbers of boxes and of iterations shrink, and the classes are those of the
+    images; the kinds of all parts, and losses, thresholds and recipes stay.
+
+    Args:
+        cfg: The config; it is changed.
+        data_root: The folder of the images.
+
+    Returns:
+        ``cfg``.
+    """
+    model = cfg.model
+    model.data_preprocessor.pad_size_divisor = IMAGE_SIZE
+    if model.backbone.type == 'mmwf.WeightFormer':
+        model.backbone.arch = dict(embed_dims=WIDTH, depth=3, mlp_ratio=2)
+    else:
+        model.backbone.arch.update(
+            embed_dims=WIDTH,
+            num_layers=3,
+            num_heads=2,
+            feedforward_channels=2 * WIDTH,
+            global_attn_indexes=[2],
+        )
+        model.backbone.window_size = 2
+    model.neck.update(in_channels=WIDTH, out_channels=WIDTH)
+    model.rpn_head.update(in_channels=WIDTH, feat_channels=WIDTH)
+    model.rpn_head.anchor_generator.scales = [2]
+    roi_head = model.roi_head
+    for part in (roi_head.bbox_roi_extractor, roi_head.mask_roi_extractor):
+        part.out_channels = WIDTH
+    for part in (*_as_list(roi_head.bbox_head), roi_head.mask_head):
+        part.update(in_channels=WIDTH, conv_out_channels=WIDTH, num_classes=len(CLASSES))
+    for part in _as_list(roi_head.bbox_head):
+        part.fc_out_channels = WIDTH
+    for settings in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
+        settings.update(nms_pre=50, max_per_img=50)
+    for settings in (model.train_cfg.rpn, *_as_list(model.train_cfg.rcnn)):
+        settings.sampler.num = 32
+    model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=10)
+
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        loader.update(batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False)
+        folder = 'train' if split == 'train' else 'val'
+        loader.dataset.update(
+            data_root=str(data_root),
+            ann_file=f'annotations/instances_{folder}.json',
+            data_prefix=dict(img=folder),
+            metainfo=dict(classes=CLASSES),
+        )
+        _shrink_sizes(loader.dataset.pipeline)
+    _shrink_sizes(cfg.tta_pipeline)
+    cfg.val_evaluator.ann_file = str(data_root / 'annotations/instances_val.json')
+    cfg.test_evaluator = cfg.val_evaluator
+    cfg.train_cfg.update(max_iters=2, val_interval=2)
+    cfg.default_hooks.checkpoint.interval = 2
+    cfg.default_hooks.logger.interval = 1
+    return cfg
+
+
+def _as_list(value) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _shrink_sizes(value) -> None:
+    """Divides the sizes in a pipeline by what takes 1024 to ``IMAGE_SIZE``."""
+    if isinstance(value, list):
+        for item in value:
+            _shrink_sizes(item)
+    elif isinstance(value, dict):
+        for key in ('scale', 'crop_size'):
+            if key in value:
+                value[key] = tuple(size * IMAGE_SIZE // 1024 for size in value[key])
+        if 'ratio_range' in value:
+            value.ratio_range = (0.9, 1.2)  # so that something is left of every object
+        _shrink_sizes(value.get('transforms'))
