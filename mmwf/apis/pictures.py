@@ -4,6 +4,9 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.image
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.mask import decode
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
@@ -38,5 +41,86 @@ def draw_classification(predictions: list[dict], path: Path, rows: int = 6, colu
         'predicted label (confidence), true label'
     )
     figure.tight_layout(rect=(0, 0, 1, 0.98))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _draw_objects(ax, image: np.ndarray, objects: list[tuple]) -> None:
+    """Draws an image with masks, boxes and captions.
+
+    Args:
+        ax: Where.
+        image: (h, w, 3).
+        objects: For each (mask, box, label, caption): (h, w), (x, y, width, height), an index that
+            chooses the colour (or -1 for grey), a text.
+    """
+    image = image / 255
+    colors = plt.get_cmap('tab10').colors
+    for mask, box, label, caption in objects:
+        color = colors[label] if label >= 0 else (0.7, 0.7, 0.7)
+        image[mask == 1] = 0.35 * image[mask == 1] + 0.65 * np.array(color)
+        x, y, width, height = box
+        # Pixel centres lie at integers in matplotlib, at halves in COCO.
+        place = (x - 0.5, y - 0.5)
+        ax.add_patch(plt.Rectangle(place, width, height, fill=False, edgecolor=color))
+        style = dict(boxstyle='square,pad=0.1', facecolor=color, edgecolor='none')
+        ax.text(*place, caption, fontsize=6, va='bottom', bbox=style)
+    ax.imshow(image)
+    ax.axis('off')
+
+
+def draw_detection(
+    predictions: list[dict],
+    path: Path,
+    *,
+    ann_file: str,
+    min_score: float = 0.5,
+    rows: int = 4,
+    columns: int = 4,
+) -> None:
+    """Draws test images with boxes and masks, the truth to the left of the predictions.
+
+    Args:
+        predictions: Samples as test.py's ``--out FILE.pkl`` writes them for mmdet.
+        path: The PNG to write.
+        ann_file: The truth in COCO's format.
+        min_score: Predictions below this are left out.
+        rows, columns: Number of images, taken evenly from the whole set.
+    """
+    coco = COCO(ann_file)
+    categories = sorted(coco.cats)
+    shown = [predictions[i * len(predictions) // (rows * columns)] for i in range(rows * columns)]
+    figure, axes = plt.subplots(rows, 2 * columns, figsize=(columns * 4, rows * 2.1))
+    for (left, right), sample in zip(axes.reshape(-1, 2), shown, strict=True):
+        image = plt.imread(sample['img_path'])
+        truth = [
+            (
+                coco.annToMask(ann),
+                ann['bbox'],
+                -1 if ann['iscrowd'] else categories.index(ann['category_id']),
+                coco.cats[ann['category_id']]['name'] + (' crowd' if ann['iscrowd'] else ''),
+            )
+            for ann in coco.imgToAnns[sample['img_id']]
+        ]
+        _draw_objects(left, image, truth)
+        instances = sample['pred_instances']
+        keys = ('masks', 'bboxes', 'labels', 'scores')
+        found = [
+            (
+                decode(mask),
+                (x1, y1, x2 - x1, y2 - y1),
+                int(label),
+                f'{coco.cats[categories[label]]["name"]} {score:.0%}',
+            )
+            for mask, (x1, y1, x2, y2), label, score in zip(
+                *(instances[key] for key in keys), strict=True
+            )
+            if score >= min_score
+        ]
+        _draw_objects(right, image, found)
+        left.set_title('truth', fontsize=8)
+        right.set_title(f'predicted, score >= {min_score:g}', fontsize=8)
+    figure.suptitle(f'{len(shown)} of {len(predictions)} test images')
+    figure.tight_layout(rect=(0, 0, 1, 0.99))
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import mmengine
 
 from mmwf.datasets.digits import write_digits
+from mmwf.datasets.scenes import write_scenes
 
 from . import pictures
 from .environment import UserError
@@ -31,17 +33,24 @@ class Task:
         metrics: The names in the summary and where they come from in the test's metrics, with a
             factor.
         draw: Draws the predictions (the content of test.py's ``--out FILE.pkl``) to a PNG.
+        starts_from: The task whose trained backbone this one starts from.
     """
 
     config: str
     prepare: Callable[[], None]
     metrics: dict[str, tuple[str, float]]
     draw: Callable[[list, Path], None]
+    starts_from: str | None = None
 
 
 def _prepare_digits() -> None:
     counts = write_digits('data/digits')
     print(f'data/digits: {counts["train"]} images to train on, {counts["val"]} to test on')
+
+
+def _prepare_scenes(layout: str) -> None:
+    counts = write_scenes('data/scenes', [layout])
+    print(f'data/scenes/{layout}: {counts["train"]} scenes to train on, {counts["val"]} to test on')
 
 
 TASKS = {
@@ -50,6 +59,19 @@ TASKS = {
         prepare=_prepare_digits,
         metrics={'accuracy_top1': ('accuracy/top1', 0.01)},
         draw=pictures.draw_classification,
+    ),
+    'detection': Task(
+        config='configs/quickstart/'
+        'vitdet-cascade-mask-rcnn_weightformer-w64d8-p4_1xb8-12e_scenes-64px.py',
+        prepare=partial(_prepare_scenes, 'coco'),
+        metrics={
+            'bbox_mAP_50': ('coco/bbox_mAP_50', 1),
+            'segm_mAP_50': ('coco/segm_mAP_50', 1),
+        },
+        draw=partial(
+            pictures.draw_detection, ann_file='data/scenes/coco/annotations/instances_val.json'
+        ),
+        starts_from='classification',
     ),
 }
 
@@ -64,14 +86,25 @@ def _run_tool(*args: str | Path) -> float:
     return time.perf_counter() - start
 
 
+def _last_checkpoint(name: str) -> str | None:
+    """The newest checkpoint of a task, or None if it has not been trained."""
+    file = OUT / name / 'last_checkpoint'
+    checkpoint = file.read_text().strip() if file.is_file() else None
+    return checkpoint if checkpoint and Path(checkpoint).is_file() else None
+
+
 def run_task(name: str, task: Task) -> dict:
     """Prepares, trains, tests and draws one task; returns its entry in the summary."""
     work_dir = OUT / name
     task.prepare()
-    seconds = _run_tool('tools/train.py', task.config, '--work-dir', work_dir)
-    checkpoint = (work_dir / 'last_checkpoint').read_text().strip()
+    train = ['tools/train.py', task.config, '--work-dir', work_dir]
+    if task.starts_from:
+        weights = _last_checkpoint(task.starts_from)
+        option = 'model.backbone.init_cfg'
+        train += ['--cfg-options', f'{option}.type=Pretrained', f'{option}.checkpoint={weights}']
+    seconds = _run_tool(*train)
     metrics_file, predictions_file = work_dir / 'metrics.json', work_dir / 'predictions.pkl'
-    test = ('tools/test.py', task.config, checkpoint, '--work-dir', work_dir)
+    test = ('tools/test.py', task.config, _last_checkpoint(name), '--work-dir', work_dir)
     _run_tool(*test, '--out', metrics_file, predictions_file)
     metrics = mmengine.load(metrics_file)
     task.draw(mmengine.load(predictions_file), OUT / f'{name}.png')
@@ -79,6 +112,18 @@ def run_task(name: str, task: Task) -> dict:
         key: round(metrics[source] * factor, 4) for key, (source, factor) in task.metrics.items()
     }
     return dict(entry, seconds=round(seconds, 1))
+
+
+def _in_order(names: list[str]) -> list[str]:
+    """Puts before each task the one that it starts from, unless that has been trained already."""
+    ordered = []
+    for name in names:
+        needed = TASKS[name].starts_from
+        if needed and needed not in ordered and (needed in names or not _last_checkpoint(needed)):
+            ordered.append(needed)
+        if name not in ordered:
+            ordered.append(name)
+    return ordered
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -89,6 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     unknown = [name for name in names if name not in TASKS]
     if unknown:
         raise UserError(f'Expected tasks out of {", ".join(TASKS)}; got {", ".join(unknown)}.')
+    names = _in_order(names)
     OUT.mkdir(parents=True, exist_ok=True)
     summary_file = OUT / 'summary.json'
     for i, name in enumerate(names, 1):

@@ -7,7 +7,7 @@ from pathlib import Path
 import mmengine
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import is_main_process
-from mmengine.evaluator import DumpResults
+from mmengine.registry import METRICS
 
 from . import environment
 from .environment import UserError
@@ -45,10 +45,19 @@ def show_predictions(cfg: Config, folder: str) -> None:
     Raises:
         UserError: If the config has no such hook.
     """
-    hook = cfg.default_hooks.get('visualization')
-    if hook is None:
-        raise UserError('--show-dir needs default_hooks.visualization in the config.')
-    hook.update(enable=True, interval=1, out_dir=str(Path(folder).absolute()))
+    # Absolute, since the hooks would put it into the work dir, mmdet's once more for each batch.
+    folder = str(Path(folder).absolute())
+    settings = {
+        'VisualizationHook': dict(enable=True, interval=1, out_dir=folder),
+        'DetVisualizationHook': dict(draw=True, interval=1, test_out_dir=folder),
+    }
+    hook = cfg.default_hooks.get('visualization') or {}
+    if hook.get('type') not in settings:
+        raise UserError(
+            '--show-dir needs default_hooks.visualization in the config, of type '
+            f'{" or ".join(settings)}; got {hook.get("type")}.'
+        )
+    hook.update(settings[hook['type']])
 
 
 def use_tta(cfg: Config) -> None:
@@ -93,7 +102,10 @@ def main(argv: list[str] | None = None) -> dict:
     runner = environment.build_runner(cfg)
     for path in args.out:
         if path.endswith('.pkl'):
-            runner.test_evaluator.metrics.append(DumpResults(out_file_path=path))
+            # mmdet's compresses masks.
+            dump = 'DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
+            metric = METRICS.build(dict(type=dump, out_file_path=path))
+            runner.test_evaluator.metrics.append(metric)
     metrics = runner.test()
     for path in args.out:
         if path.endswith('.json') and is_main_process():

@@ -37,11 +37,11 @@ PHOTOGRAPHS = {
 }
 NUM_SCENES = {'train': 400, 'val': 100}
 SIDES = 88, 128  # smallest and largest side of a scene
-DIGIT_HEIGHTS = 18, 48
-NUM_DIGITS = 2, 6
+DIGIT_HEIGHTS = 24, 56
+NUM_DIGITS = 2, 5
 MAX_ANGLE = 15
 CROWD_SHARE = 0.15  # of the scenes have a crowd
-CROWD_HEIGHTS = 10, 13
+CROWD_HEIGHTS = 12, 16
 CROWD_DIGITS = 5, 9
 MIN_VISIBLE = 0.65  # share of a digit that later ones leave visible
 MIN_CONTRAST = 70  # of 255, between a digit and what it is pasted on
@@ -142,6 +142,14 @@ def _opacity(
     return np.clip((ink / 255 - 0.45) * max(1.5, 0.6 * scale) + 0.5, 0, 1).astype(np.float32)
 
 
+def _contrasting_color(rng: np.random.Generator, behind: np.ndarray) -> np.ndarray:
+    """Chooses a colour, (3,), that is much brighter or darker than ``behind``, (3,)."""
+    while True:
+        color = rng.uniform(0, 255, size=3)
+        if abs(color.mean() - behind.mean()) >= MIN_CONTRAST:
+            return color
+
+
 class _Canvas:
     """A scene in the making."""
 
@@ -165,10 +173,7 @@ class _Canvas:
         left = np.bincount(self.owner[(self.owner >= 0) & ~mask], minlength=len(self.areas))
         if not mask.any() or (left < MIN_VISIBLE * np.array(self.areas)).any():
             return False
-        behind = self.image[mask].mean(axis=0)
-        color = rng.uniform(0, 255, size=3)
-        while abs(color.mean() - behind.mean()) < MIN_CONTRAST:
-            color = rng.uniform(0, 255, size=3)
+        color = _contrasting_color(rng, self.image[mask].mean(axis=0))
         self.image += opacity[..., None] * (color - self.image)
         self.owner[mask] = len(self.areas)
         self.areas.append(int(mask.sum()))
@@ -187,7 +192,7 @@ class _Canvas:
 def _crowd_opacity(rng: np.random.Generator, scans: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Draws a heap of small digits into an empty scene, (h, w)."""
     number = rng.integers(*CROWD_DIGITS, endpoint=True)
-    radius = 20
+    radius = 24
     h, w = shape
     middle = rng.uniform(radius + 8, [w - radius - 8, h - radius - 8])
     layers = []

@@ -1,0 +1,120 @@
+"""The parts of the quick start that take no minutes; the detector at two iterations."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import matplotlib.image
+import numpy as np
+import pytest
+from pycocotools import mask as rle
+
+from mmwf.apis import pictures, quickstart
+from mmwf.apis.environment import UserError
+from mmwf.datasets.scenes import make_scenes, write_scenes
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data')
+    write_scenes(root, ['coco'], {'train': 8, 'val': 5})
+    return root / 'coco'
+
+
+def run_tool(*args):
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    env = dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS='1')
+    command = [sys.executable, *map(str, args)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout + done.stderr
+
+
+def test_a_task_that_starts_from_another_comes_after_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(quickstart, 'OUT', tmp_path)
+    both = ['classification', 'detection']
+    assert quickstart._in_order(['detection']) == both
+    assert quickstart._in_order(['detection', 'classification']) == both
+    assert quickstart._in_order(both) == both
+
+
+def test_a_trained_task_is_not_trained_again_for_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(quickstart, 'OUT', tmp_path)
+    checkpoint = tmp_path / 'classification' / 'epoch_1.pth'
+    checkpoint.parent.mkdir()
+    (checkpoint.parent / 'last_checkpoint').write_text(str(checkpoint))
+    assert quickstart._in_order(['detection']) == ['classification', 'detection']
+    checkpoint.touch()
+    assert quickstart._in_order(['detection']) == ['detection']
+    assert quickstart._last_checkpoint('classification') == str(checkpoint)
+
+
+def test_an_unknown_task_is_refused_before_anything_runs():
+    with pytest.raises(UserError, match='classification, detection.*got dtection'):
+        quickstart.main(['classification', 'dtection'])
+
+
+def test_the_picture_shows_the_truth_beside_the_predictions(scenes, tmp_path):
+    ann_file = scenes / 'annotations' / 'instances_val.json'
+    predictions = []
+    for image_id, scene in enumerate(make_scenes('val', 4), 1):
+        encoded = rle.encode(np.asfortranarray(scene.soft, np.uint8))
+        predictions.append(
+            dict(
+                img_id=image_id,
+                img_path=str(scenes / 'val' / f'{image_id:06d}.jpg'),
+                pred_instances=dict(
+                    bboxes=np.array([[2.0, 3, 20, 30], [0, 0, 9, 9]]),
+                    labels=np.array([4, 9]),
+                    scores=np.array([0.9, 0.2]),
+                    masks=[encoded, encoded],
+                ),
+            )
+        )
+    png = tmp_path / 'detection.png'
+    pictures.draw_detection(predictions, png, ann_file=str(ann_file), rows=2, columns=2)
+    image = matplotlib.image.imread(png)
+    assert image.shape[0] > 300 and image.shape[1] > 600 and image.std() > 0.1
+
+
+def test_the_detector_trains_is_tested_and_shown(scenes, tmp_path):
+    config = quickstart.TASKS['detection'].config
+    out, shown = tmp_path / 'out', tmp_path / 'shown'
+    options = [
+        f'train_dataloader.dataset.data_root={scenes}',
+        f'test_dataloader.dataset.data_root={scenes}',
+        f'test_evaluator.ann_file={scenes}/annotations/instances_val.json',
+        'train_cfg.max_iters=2',
+        'train_dataloader.batch_size=4',
+        # A detector that has learnt nothing finds everything everywhere, with low scores.
+        'model.test_cfg.rcnn.score_thr=0.0',
+        'model.test_cfg.rcnn.max_per_img=10',
+    ]
+    train = ('tools/train.py', config, '--work-dir', out, '--no-validate')
+    run_tool(*train, '--cfg-options', *options)
+    checkpoint = (out / 'last_checkpoint').read_text()
+    test = ('tools/test.py', config, checkpoint, '--work-dir', out, '--cfg-options', *options)
+    metrics_file, results_file = tmp_path / 'metrics.json', tmp_path / 'results.pkl'
+    printed = run_tool(*test, '--out', metrics_file, results_file, '--show-dir', shown)
+    metrics = json.loads(metrics_file.read_text())
+    assert {'coco/bbox_mAP_50', 'coco/segm_mAP_50'} <= set(metrics)
+    assert all(name in printed for name in ('coco/bbox_mAP_50', 'coco/segm_mAP_50'))
+    results = pickle.loads(results_file.read_bytes())
+    assert [sample['img_id'] for sample in results] == [1, 2, 3, 4, 5]
+    for sample in results:
+        masks = rle.decode(sample['pred_instances']['masks'])
+        assert masks.shape == (*sample['ori_shape'], len(sample['pred_instances']['scores']))
+        # Truth to the left, prediction to the right.
+        picture = cv2.imread(str(shown / Path(sample['img_path']).name))
+        height, width = sample['ori_shape']
+        assert picture.shape == (height, 2 * width, 3)
+
+    augmented_file = tmp_path / 'augmented.json'
+    run_tool(*test, '--tta', '--out', augmented_file)
+    assert json.loads(augmented_file.read_text()).keys() == metrics.keys()
