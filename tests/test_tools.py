@@ -259,7 +259,23 @@ def test_an_unknown_arch_is_named(config, tmp_path):
     assert "Expected arch to be one of ['base', 'small', 'tiny']" in log.splitlines()[-1]
 
 
-def test_released_weights_convert_both_ways_and_can_be_started_from(released_weights, tmp_path):
+def test_training_starts_from_a_released_file_as_it_is(config, released_weights, tmp_path):
+    src, arch = tmp_path / 'a.pth', 'model.backbone.arch'
+    torch.save({'model': released_weights}, src)
+    depth = len({key.split('.')[1] for key in released_weights if key.startswith('blocks.')})
+    log = run_tool(
+        'train.py', config, '--work-dir', tmp_path, '--cfg-options', f'load_from={src}',
+        f'{arch}.embed_dims=32', f'{arch}.depth={depth}', f'{arch}.mlp_ratio=4',
+        'model.backbone.patch_size=16', 'model.head.in_channels=32', 'train_cfg.max_epochs=1',
+        'optim_wrapper.optimizer.lr=0', 'param_scheduler=None',
+    )  # fmt: skip
+    assert f'{len(released_weights)} of {len(released_weights)} keys matched' in log
+    trained = weights(tmp_path / 'epoch_1.pth')
+    released = released_weights['blocks.1.linear1.w1']
+    assert torch.equal(trained['backbone.blocks.1.mlp.fc1.predictor.u'], released)
+
+
+def test_released_weights_convert_both_ways(released_weights, tmp_path):
     convert = 'model_converters/official_to_mmwf.py'
     src, ours, back = tmp_path / 'a.pth', tmp_path / 'b.pth', tmp_path / 'c.safetensors'
     torch.save({'model': released_weights}, src)
