@@ -62,7 +62,7 @@ TASKS = {
     ),
     'detection': Task(
         config='configs/quickstart/'
-        'vitdet-cascade-mask-rcnn_weightformer-w64d8-p4_1xb8-12e_scenes-64px.py',
+        'vitdet-cascade-mask-rcnn_weightformer-w64d8-p4_1xb8-12e_scenes-128px.py',
         prepare=partial(_prepare_scenes, 'coco'),
         metrics={
             'bbox_mAP_50': ('coco/bbox_mAP_50', 1),

@@ -53,6 +53,15 @@ def test_levels_are_what_vitdet_says(neck, size):
         torch.testing.assert_close(out, level, rtol=1e-4, atol=1e-5)
 
 
+def test_fewer_levels_are_the_same_levels(neck):
+    x = torch.randn(1, 16, 4, 6)
+    fewer = SimpleFPN(in_channels=16, out_channels=8, scale_factors=(2, 1))
+    fewer.levels.load_state_dict(torch.nn.ModuleList(neck.levels[1:3]).state_dict())
+    outs, expected = fewer(x), neck(x)[1:3]
+    assert len(outs) == 3 and torch.equal(outs[2], expected[1][:, :, ::2, ::2])
+    assert all(torch.equal(out, level) for out, level in zip(outs[:2], expected, strict=True))
+
+
 def test_tuple_and_tensor_give_the_same(neck):
     x = torch.randn(1, 16, 4, 4)
     for a, b in zip(neck(x), neck((x,)), strict=True):
@@ -71,6 +80,9 @@ def test_wrong_inputs_are_named(neck):
         neck((torch.randn(1, 16, 4, 4), torch.randn(1, 16, 4, 4)))
     with pytest.raises(ValueError, match='multiple of 4, got 18'):
         SimpleFPN(in_channels=18)
+    for factors in [(), (1, 2), (2, 2), (3,)]:
+        with pytest.raises(ValueError, match='scale_factors out of'):
+            SimpleFPN(in_channels=16, scale_factors=factors)
 
 
 @pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmdet', 'mmseg'])

@@ -9,22 +9,14 @@ train_pipeline = [
     dict(type='mmwf.LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     # No flip: a digit in a mirror is another class, or none.
-    dict(type='RandomResize', scale=(64, 64), ratio_range=(0.8, 1.25), keep_ratio=True),
-    dict(
-        type='RandomCrop',
-        crop_type='absolute',
-        crop_size=(64, 64),
-        recompute_bbox=True,
-        allow_negative_crop=True,
-    ),
-    dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2)),
+    dict(type='Resize', scale=(128, 128), keep_ratio=True),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = (64, 64)
+test_pipeline[1].scale = (128, 128)
 tta_pipeline = _base_.tta_pipeline
 tta_pipeline[1].transforms[0] = [
-    dict(type='Resize', scale=(size, size), keep_ratio=True) for size in (56, 64)
+    dict(type='Resize', scale=(size, size), keep_ratio=True) for size in (112, 128)
 ]
 tta_pipeline[1].transforms[1] = [dict(type='RandomFlip', prob=0.0)]
 

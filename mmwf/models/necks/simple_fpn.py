@@ -14,40 +14,59 @@ from ..layers import LayerNorm2d
 class SimpleFPN(BaseModule):
     """The simple feature pyramid of ViTDet (arXiv 2203.16527, section 3), as detectron2 has it.
 
-    Each level is made from the last feature map of a plain backbone by itself:
+    Each level is made from the last feature map of a plain backbone by itself, resized by
 
-        stride  4: 2x2 transposed convolution C -> C/2, LayerNorm, GELU, the same C/2 -> C/4
-        stride  8: 2x2 transposed convolution C -> C/2
-        stride 16: nothing
-        stride 32: 2x2 max pooling
+        4    2x2 transposed convolution C -> C/2, LayerNorm, GELU, the same C/2 -> C/4
+        2    2x2 transposed convolution C -> C/2
+        1    nothing
+        0.5  2x2 max pooling
 
-    then to all of them a 1x1 and a 3x3 convolution without bias, each with a LayerNorm behind it.
-    Stride 64 is every second pixel of stride 32.
+    then by a 1x1 and a 3x3 convolution without bias, each with a LayerNorm behind it. One more
+    level is every second pixel of the last. From stride 16, all four make strides 4 to 64.
 
     Args:
         in_channels: C, a multiple of 4.
         out_channels: Channels of each level.
+        scale_factors: The levels, falling, each of the above at most once.
         norm_eps: Epsilon of the LayerNorms.
         init_cfg: As in MMEngine. By default the convolutions start as PyTorch has them.
 
     Raises:
-        ValueError: If ``in_channels`` is not a multiple of 4.
+        ValueError: If ``in_channels`` or ``scale_factors`` is not as said.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int = 256,
+        scale_factors: Sequence[float] = (4, 2, 1, 0.5),
         norm_eps: float = 1e-6,
         init_cfg: dict | list | None = None,
     ):
         super().__init__(init_cfg)
         if in_channels % 4:
             raise ValueError(f'Expected in_channels to be a multiple of 4, got {in_channels}.')
+        known = (4, 2, 1, 0.5)
+        if not scale_factors or list(scale_factors) != [s for s in known if s in scale_factors]:
+            raise ValueError(f'Expected scale_factors out of {known}, got {scale_factors}.')
         half, quarter = in_channels // 2, in_channels // 4
         self.in_channels = in_channels
 
-        def build_level(channels: int, *resize: nn.Module) -> nn.Sequential:
+        def build_level(scale: float) -> nn.Sequential:
+            channels, resize = in_channels, []
+            if scale == 4:
+                channels = quarter
+                resize = [
+                    nn.ConvTranspose2d(in_channels, half, 2, stride=2),
+                    LayerNorm2d(half, norm_eps),
+                    nn.GELU(),
+                    nn.ConvTranspose2d(half, quarter, 2, stride=2),
+                ]
+            elif scale == 2:
+                channels = half
+                resize = [nn.ConvTranspose2d(in_channels, half, 2, stride=2)]
+            elif scale == 0.5:
+                resize = [nn.MaxPool2d(2)]
             return nn.Sequential(
                 *resize,
                 nn.Conv2d(channels, out_channels, 1, bias=False),
@@ -56,30 +75,18 @@ class SimpleFPN(BaseModule):
                 LayerNorm2d(out_channels, norm_eps),
             )
 
-        self.levels = nn.ModuleList(
-            [
-                build_level(
-                    quarter,
-                    nn.ConvTranspose2d(in_channels, half, 2, stride=2),
-                    LayerNorm2d(half, norm_eps),
-                    nn.GELU(),
-                    nn.ConvTranspose2d(half, quarter, 2, stride=2),
-                ),
-                build_level(half, nn.ConvTranspose2d(in_channels, half, 2, stride=2)),
-                build_level(in_channels),
-                build_level(in_channels, nn.MaxPool2d(2)),
-            ]
-        )
+        self.levels = nn.ModuleList(build_level(scale) for scale in scale_factors)
 
     def forward(self, inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Computes the pyramid.
 
         Args:
-            inputs: A map (B, C, H, W) of stride 16, or a tuple with this map alone, as backbones
-                return it. H and W are at least 2.
+            inputs: A map (B, C, H, W), or a tuple with this map alone, as backbones return it. H
+                and W are at least 2.
 
         Returns:
-            Five maps (B, out_channels, h, w) with h = 4H, 2H, H, H // 2, ceil(H // 2 / 2).
+            Maps (B, out_channels, h, w), one more than there are ``scale_factors``; by default five
+            with h = 4H, 2H, H, H // 2, ceil(H // 2 / 2).
 
         Raises:
             ValueError: If there is more than one map, or it does not have C channels.

@@ -20,26 +20,28 @@ _base_ = [
 ]
 
 width, num_classes, num_proposals = 32, 10, 100
-strides = [1, 2, 4, 8, 16]
+strides = [2, 4, 8, 16]
 roi_extractor = dict(
     roi_layer=dict(sampling_ratio=2),
     out_channels=width,
     featmap_strides=strides[:-1],
-    finest_scale=14,
+    finest_scale=28,
 )
 box_head = dict(
     in_channels=width, conv_out_channels=width, fc_out_channels=128, num_classes=num_classes
 )
 model = dict(
     # The classifier's normalisation.
-    data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, pad_size_divisor=64),
+    data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, pad_size_divisor=128),
     backbone=dict(
         arch=dict(_delete_=True, embed_dims=64, depth=8, mlp_ratio=4),
         patch_size=4,
         drop_path_rate=0.0,
     ),
-    neck=dict(in_channels=64, out_channels=width),
-    rpn_head=dict(in_channels=width, feat_channels=width, anchor_generator=dict(strides=strides)),
+    neck=dict(in_channels=64, out_channels=width, scale_factors=(2, 1, 0.5)),
+    rpn_head=dict(
+        in_channels=width, feat_channels=width, anchor_generator=dict(scales=[4], strides=strides)
+    ),
     roi_head=dict(
         bbox_roi_extractor=roi_extractor,
         bbox_head=[dict(stage, **box_head) for stage in _base_.model.roi_head.bbox_head],
@@ -65,7 +67,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=2e-5, T_max=max_iters, end=max_iters, by_epoch=False),
-    dict(type='LinearLR', start_factor=1e-2, end=50, by_epoch=False),
+    dict(type='LinearLR', start_factor=1e-2, end=30, by_epoch=False),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict()

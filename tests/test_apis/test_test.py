@@ -1,0 +1,33 @@
+"""The options of tools/test.py that change the config."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmwf.apis.environment import UserError
+from mmwf.apis.test import show_predictions
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    'runtime, expected',
+    [
+        ('classification', dict(enable=True, interval=1, out_dir='{}')),
+        ('detection', dict(draw=True, interval=1, test_out_dir='{}')),
+    ],
+)
+def test_pictures_go_to_the_folder_for_every_image(runtime, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile(ROOT / f'configs/_base_/runtime/{runtime}.py')
+    show_predictions(cfg, 'shown')
+    hook = dict(cfg.default_hooks.visualization)
+    del hook['type']
+    folder = str(tmp_path / 'shown')
+    assert hook == {k: folder if v == '{}' else v for k, v in expected.items()}
+
+
+def test_a_config_that_cannot_draw_is_an_error():
+    with pytest.raises(UserError, match='default_hooks.visualization.*got None'):
+        show_predictions(Config(dict(default_hooks=dict())), 'shown')
