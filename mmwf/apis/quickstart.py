@@ -15,7 +15,7 @@ from pathlib import Path
 import mmengine
 
 from mmwf.datasets.digits import write_digits
-from mmwf.datasets.scenes import write_scenes
+from mmwf.datasets.scenes import CLASSES, write_scenes
 
 from . import pictures
 from .environment import UserError
@@ -71,6 +71,13 @@ TASKS = {
         draw=partial(
             pictures.draw_detection, ann_file='data/scenes/coco/annotations/instances_val.json'
         ),
+        starts_from='classification',
+    ),
+    'segmentation': Task(
+        config='configs/quickstart/SEGCONFIG.py',
+        prepare=partial(_prepare_scenes, 'ade20k'),
+        metrics={'mIoU': ('mIoU', 0.01), 'mAcc': ('mAcc', 0.01)},
+        draw=partial(pictures.draw_segmentation, classes=('background', *CLASSES)),
         starts_from='classification',
     ),
 }

@@ -1,2 +1,0 @@
-class DataError(ValueError):
-    """Data that a config cannot train or test on; the message says what is wrong and where."""

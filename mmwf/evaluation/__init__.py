@@ -1,3 +1,3 @@
-from .segmentation import IoUMetric
+from .segmentation import DumpSegResults, IoUMetric
 
-__all__ = ['IoUMetric']
+__all__ = ['DumpSegResults', 'IoUMetric']

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mmengine.evaluator import DumpResults
 from mmseg.evaluation import IoUMetric as MMSegIoUMetric
 
 from mmwf.registry import METRICS
@@ -37,3 +38,17 @@ class IoUMetric(MMSegIoUMetric):
                 if union:
                     metrics[f'IoU.{name.strip()}'] = round(100 * (intersection / union).item(), 2)
         return metrics
+
+
+@METRICS.register_module()
+class DumpSegResults(DumpResults):
+    """MMEngine's ``DumpResults`` without the scores of every class at every pixel, which no memory
+    holds for a whole data set.
+
+    All arguments are MMEngine's.
+    """
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Stores the samples of a batch."""
+        slim = [{k: v for k, v in s.items() if k != 'seg_logits'} for s in data_samples]
+        super().process(data_batch, slim)

@@ -4,7 +4,7 @@ import numpy as np
 from mmengine.config import Config
 from mmpretrain.registry import DATASETS
 
-from . import DataError
+from .environment import UserError
 
 
 def check_classification(cfg: Config, loader: str, max_images: int | None = None) -> str:
@@ -19,7 +19,7 @@ def check_classification(cfg: Config, loader: str, max_images: int | None = None
         What was found, with a histogram of the labels.
 
     Raises:
-        DataError: If the labels do not fit the head.
+        UserError: If the labels do not fit the head.
     """
     dataset = DATASETS.build(cfg[loader].dataset)
     num_classes = cfg.model.head.num_classes
@@ -31,7 +31,7 @@ def check_classification(cfg: Config, loader: str, max_images: int | None = None
     )
     histogram = f'{"label":>7} {"images":>12}  class\n{histogram}'
     if len(counts) > num_classes or dataset.CLASSES and len(classes) != num_classes:
-        raise DataError(
+        raise UserError(
             f'The head has num_classes={num_classes}, and the data set has '
             f'{max(len(counts), len(classes))} classes. Set model.head.num_classes and '
             f'data_preprocessor.num_classes. Labels of {loader}:\n{histogram}'

@@ -14,7 +14,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 from PIL import Image
 
-from . import DataError
+from .environment import UserError
 
 NUM_NAMES = 3  # of files in a message
 
@@ -38,7 +38,7 @@ def _check_settings(cfg: Config, dataset: BaseSegDataset) -> None:
     heads = _as_list(cfg.model.decode_head) + _as_list(cfg.model.get('auxiliary_head'))
     for head in heads:
         if head.num_classes != len(classes):
-            raise DataError(
+            raise UserError(
                 f'{head.type} has num_classes={head.num_classes}, and the data set has '
                 f'{len(classes)} classes ({", ".join(classes[:5])}, ...). Set num_classes of '
                 'decode_head and auxiliary_head, or classes in the metainfo of the data set.'
@@ -50,14 +50,14 @@ def _check_settings(cfg: Config, dataset: BaseSegDataset) -> None:
         ignored[f'{metric.type}.ignore_index'] = metric.get('ignore_index', 255)
     for name, value in ignored.items():
         if value != dataset.ignore_index:
-            raise DataError(
+            raise UserError(
                 f'{name} is {value}, and ignore_index of the data set is {dataset.ignore_index}. '
                 'Expected the same value everywhere: the label of pixels that do not count.'
             )
     for loader in dataset.pipeline.transforms:
         reduces = getattr(loader, 'reduce_zero_label', None)
         if reduces is not None and reduces != dataset.reduce_zero_label:
-            raise DataError(
+            raise UserError(
                 f'{type(loader).__name__} of the pipeline has reduce_zero_label={reduces}, and '
                 f'the data set has {dataset.reduce_zero_label}. Set it in the data set only.'
             )
@@ -78,25 +78,25 @@ def _check_pairs(dataset: BaseSegDataset) -> None:
     image_folder = dataset.data_prefix['img_path']
     label_folder = dataset.data_prefix.get('seg_map_path')
     if not label_folder:
-        raise DataError('The data set has no data_prefix.seg_map_path, the annotations.')
+        raise UserError('The data set has no data_prefix.seg_map_path, the annotations.')
     if dataset.ann_file:
         infos = dataset.load_data_list()
         missing = {i[key] for i in infos for key in ('img_path', 'seg_map_path')}
         missing = {path for path in missing if not Path(path).is_file()}
         if missing:
-            raise DataError(
+            raise UserError(
                 f'{dataset.ann_file} lists {len(missing)} files that are not there: {_some(missing)}.'
             )
         return
     images = _files(image_folder, dataset.img_suffix)
     labels = _files(label_folder, dataset.seg_map_suffix)
     if not images:
-        raise DataError(
+        raise UserError(
             f'There is no file *{dataset.img_suffix} in {image_folder}. Put the images there, or set '
             'img_suffix or data_prefix of the data set.'
         )
     if images != labels:
-        raise DataError(
+        raise UserError(
             f'Images and annotations do not pair up. In {image_folder} there are {len(images)} '
             f'images *{dataset.img_suffix}, {len(images - labels)} of them without annotation: '
             f'{_some(images - labels) or "none"}. In {label_folder} there are {len(labels)} '
@@ -110,7 +110,7 @@ def _read_labels(dataset: BaseSegDataset, info: dict) -> np.ndarray:
     path = info['seg_map_path']
     mode = Image.open(path).mode
     if mode not in ('L', 'P', '1'):
-        raise DataError(
+        raise UserError(
             f'{path} has the colour mode {mode}. Expected one 8-bit number for each pixel, its '
             'label, as a grey or palette PNG has it.'
         )
@@ -119,7 +119,7 @@ def _read_labels(dataset: BaseSegDataset, info: dict) -> np.ndarray:
             info = transform(info)
     labels, shape = info['gt_seg_map'], info['img'].shape[:2]
     if labels.shape != shape:
-        raise DataError(
+        raise UserError(
             f'{path} is {labels.shape[0]} x {labels.shape[1]}, and its image '
             f'{info["img_path"]} is {shape[0]} x {shape[1]} (height x width).'
         )
@@ -137,7 +137,7 @@ def label_histogram(dataset: BaseSegDataset, max_images: int | None = None) -> n
         (256,), int64.
 
     Raises:
-        DataError: If an annotation has no 8-bit labels or another size than its image.
+        UserError: If an annotation has no 8-bit labels or another size than its image.
     """
     number = min(len(dataset), max_images or len(dataset))
     counts = np.zeros(256, np.int64)
@@ -174,13 +174,13 @@ def _check_labels(dataset: BaseSegDataset, counts: np.ndarray) -> None:
                 ' If the stored 0 stands for no class and the classes begin at 1, set '
                 'reduce_zero_label=True in the data set.'
             )
-        raise DataError(
+        raise UserError(
             f'Labels {wrong} are neither one of the {classes} classes (0 to {classes - 1}) nor the '
             f'ignored {dataset.ignore_index}.{hint} Labels of the annotations in '
             f'{dataset.data_prefix["seg_map_path"]}:\n{format_histogram(dataset, counts)}'
         )
     if not counts[:classes].any():
-        raise DataError(
+        raise UserError(
             f'No pixel of the annotations in {dataset.data_prefix["seg_map_path"]} is of a class:\n'
             + format_histogram(dataset, counts)
         )
@@ -199,7 +199,7 @@ def check_segmentation(cfg: Config, loader: str, max_images: int | None = None) 
         What was found, with a histogram of the labels.
 
     Raises:
-        DataError: If the labels do not fit the model, the settings contradict each other, or images
+        UserError: If the labels do not fit the model, the settings contradict each other, or images
             and annotations do not pair up.
     """
     reports = []
