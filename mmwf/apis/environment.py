@@ -63,7 +63,7 @@ def quiet_imports() -> Iterator[None]:
             yield
     finally:
         for line in out.getvalue().splitlines():
-            if line.strip() and line.strip() != 'Could not import OneDL':
+            if line.strip() and not line.startswith('Could not import OneDL'):
                 print(line)
 
 
