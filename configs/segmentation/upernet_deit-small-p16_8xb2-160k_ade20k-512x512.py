@@ -1,5 +1,5 @@
-r"""DeiT-S with UperNet on ADE20K under the recipe of WeightFormer-S, for comparison; see the tiny one
-for the weights.
+r"""DeiT-S with UperNet on ADE20K under the recipe of WeightFormer-S, for comparison; see the
+tiny one for the weights.
 
     bash tools/dist_train.sh \
         configs/segmentation/upernet_deit-small-p16_8xb2-160k_ade20k-512x512.py 8

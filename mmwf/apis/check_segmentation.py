@@ -14,7 +14,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 from PIL import Image
 
-from .environment import UserError
+from .environment import LOADERS, UserError
 
 NUM_NAMES = 3  # of files in a message
 
@@ -34,6 +34,13 @@ def _unwrap(dataset: dict) -> Iterator[dict]:
 
 def _check_settings(cfg: Config, dataset: BaseSegDataset) -> None:
     """Checks that data set, pipeline, heads and metrics mean the same by their numbers."""
+    for loader in LOADERS:
+        for other in _unwrap(cfg[loader].dataset) if cfg.get(loader) else ():
+            if other.get('reduce_zero_label', dataset.reduce_zero_label) != dataset.reduce_zero_label:
+                raise UserError(
+                    f'reduce_zero_label is {dataset.reduce_zero_label} in one data set and '
+                    f'{other.reduce_zero_label} in that of {loader}. Expected the same everywhere.'
+                )
     classes = dataset.metainfo.get('classes') or ()
     heads = _as_list(cfg.model.decode_head) + _as_list(cfg.model.get('auxiliary_head'))
     for head in heads:
@@ -85,15 +92,16 @@ def _check_pairs(dataset: BaseSegDataset) -> None:
         missing = {path for path in missing if not Path(path).is_file()}
         if missing:
             raise UserError(
-                f'{dataset.ann_file} lists {len(missing)} files that are not there: {_some(missing)}.'
+                f'{dataset.ann_file} lists {len(missing)} files that are not there: '
+                f'{_some(missing)}.'
             )
         return
     images = _files(image_folder, dataset.img_suffix)
     labels = _files(label_folder, dataset.seg_map_suffix)
     if not images:
         raise UserError(
-            f'There is no file *{dataset.img_suffix} in {image_folder}. Put the images there, or set '
-            'img_suffix or data_prefix of the data set.'
+            f'There is no file *{dataset.img_suffix} in {image_folder}. Put the images there, or '
+            'set img_suffix or data_prefix of the data set.'
         )
     if images != labels:
         raise UserError(

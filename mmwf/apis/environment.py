@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger, print_log
 from mmengine.runner import Runner
 
@@ -153,14 +154,14 @@ def set_up_processes(cfg: Config, launcher: str) -> None:
             cfg[name].pin_memory = False
     replaced = _replace_sync_bn(cfg.model)
     if launcher != 'none':
-        if replaced:
+        # MMEngine's own start-up selects a GPU for each process.
+        torch.distributed.init_process_group('gloo')
+        if replaced and is_main_process():
             print_log(
                 'SyncBN does not run without a GPU: each process normalises with the statistics of '
                 'its own images (BN).',
                 logger='current',
             )
-        # MMEngine's own start-up selects a GPU for each process.
-        torch.distributed.init_process_group('gloo')
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',
             device_ids=None,
