@@ -6,6 +6,7 @@ is registered here.
 """
 
 from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
@@ -14,6 +15,7 @@ from mmengine.registry import Registry
 
 __all__ = [
     'HOOKS',
+    'METRICS',
     'MODELS',
     'OPTIM_WRAPPERS',
     'OPTIM_WRAPPER_CONSTRUCTORS',
@@ -23,6 +25,7 @@ __all__ = [
 
 MODELS = Registry('model', parent=ROOT_MODELS, scope='mmwf', locations=['mmwf.models'])
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='mmwf', locations=['mmwf.engine'])
+METRICS = Registry('metric', parent=ROOT_METRICS, scope='mmwf', locations=['mmwf.evaluation'])
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper', parent=ROOT_OPTIM_WRAPPERS, scope='mmwf', locations=['mmwf.engine']
 )

@@ -1,6 +1,7 @@
 """Every config is tested by existing: found by glob, built, and trained for a step.
 
-The classifiers are trained here, at full size; ``test_detection.py`` does it for detectors.
+The classifiers are trained here, at full size; ``test_detection.py`` and
+``test_segmentation.py`` train the others, made small.
 """
 
 import ast
@@ -26,7 +27,11 @@ LEAVES = sorted(
     if '_base_' not in path.parts
 )
 #: The test file that trains the configs of each default scope.
-TRAINED_IN = {'mmpretrain': 'test_configs.py', 'mmdet': 'test_detection.py'}
+TRAINED_IN = {
+    'mmpretrain': 'test_configs.py',
+    'mmdet': 'test_detection.py',
+    'mmseg': 'test_segmentation.py',
+}
 CLASSIFIERS = [
     path for path in LEAVES if Config.fromfile(ROOT / path).default_scope == 'mmpretrain'
 ]

@@ -10,6 +10,7 @@ from mmengine.config import Config
 WIDTH = 16  # of backbone, pyramid and heads
 IMAGE_SIZE = 64
 CLASSES = ('yellow', 'cyan')
+SEGMENTATION_CLASSES = (*CLASSES, 'magenta')  # the last one never occurs
 
 
 def write_coco(root: Path, num_images: int = 4, classes: tuple[str, str] = CLASSES) -> Path:
@@ -120,19 +121,92 @@ def shrink_detection(cfg: Config, data_root: Path) -> Config:
     return cfg
 
 
+def write_ade20k(root: Path, num_images: int = 4, first_label: int = 1) -> Path:
+    """Writes images of different shapes with coloured squares, and what each pixel shows.
+
+    Args:
+        root: Gets ``{images,annotations}/{training,validation}/*``.
+        num_images: Of each split.
+        first_label: Stands for yellow in the annotations, the next number for cyan; the background
+            is 0.
+
+    Returns:
+        ``root``.
+    """
+    rng = np.random.default_rng(0)
+    for split in ('training', 'validation'):
+        folders = [root / kind / split for kind in ('images', 'annotations')]
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        for i in range(num_images):
+            height, width = 40 + 8 * i, 70 - 4 * i
+            image = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
+            labels = np.zeros((height, width), np.uint8)
+            for label, color in enumerate(((40, 250, 250), (250, 250, 40)), first_label):  # BGR
+                x, y = (int(v) for v in rng.integers(2, (width - 20, height - 20)))
+                image[y : y + 16, x : x + 16], labels[y : y + 16, x : x + 16] = color, label
+            cv2.imwrite(str(folders[0] / f'{i}.jpg'), image)
+            cv2.imwrite(str(folders[1] / f'{i}.png'), labels)
+    return root
+
+
+def shrink_segmentation(cfg: Config, data_root: Path) -> Config:
+    """Makes a config of ``configs/segmentation`` small, for the images of :func:`write_ade20k`.
+
+    Args:
+        cfg: The config; it is changed.
+        data_root: The folder of the images.
+
+    Returns:
+        ``cfg``.
+    """
+    size, model = (IMAGE_SIZE, IMAGE_SIZE), cfg.model
+    model.data_preprocessor.size = size
+    if 'size' in model.data_preprocessor.test_cfg:
+        model.data_preprocessor.test_cfg.size = size
+        model.test_cfg.update(crop_size=size, stride=(43, 43))
+    if model.backbone.type == 'mmwf.WeightFormer':
+        model.backbone.arch = dict(embed_dims=WIDTH, depth=4, mlp_ratio=2)
+    else:
+        arch = dict(embed_dims=WIDTH, num_layers=4, num_heads=2, feedforward_channels=2 * WIDTH)
+        model.backbone.update(arch=arch, img_size=IMAGE_SIZE)
+    model.backbone.out_indices = (0, 1, 2, 3)
+    model.neck.embed_dim = WIDTH
+    num_classes = len(SEGMENTATION_CLASSES)
+    model.decode_head.update(in_channels=[WIDTH] * 4, channels=WIDTH, num_classes=num_classes)
+    model.auxiliary_head.update(in_channels=WIDTH, channels=WIDTH, num_classes=num_classes)
+
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        loader.update(num_workers=0, persistent_workers=False, pin_memory=False)
+        loader.dataset.update(
+            type='BaseSegDataset',
+            data_root=str(data_root),
+            metainfo=dict(classes=SEGMENTATION_CLASSES),
+            reduce_zero_label=True,
+        )
+        _shrink_sizes(loader.dataset.pipeline, 512)
+    cfg.train_dataloader.batch_size = 2
+    _shrink_sizes(cfg.tta_pipeline, 512)
+    cfg.train_cfg.update(max_iters=2, val_interval=2)
+    cfg.default_hooks.checkpoint.interval = 2
+    cfg.default_hooks.logger.interval = 1
+    return cfg
+
+
 def _as_list(value) -> list:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _shrink_sizes(value) -> None:
-    """Divides the sizes in a pipeline by what takes 1024 to ``IMAGE_SIZE``."""
+def _shrink_sizes(value, full_size: int = 1024) -> None:
+    """Divides the sizes in a pipeline by what takes ``full_size`` to ``IMAGE_SIZE``."""
     if isinstance(value, list):
         for item in value:
-            _shrink_sizes(item)
+            _shrink_sizes(item, full_size)
     elif isinstance(value, dict):
         for key in ('scale', 'crop_size'):
             if key in value:
-                value[key] = tuple(size * IMAGE_SIZE // 1024 for size in value[key])
+                value[key] = tuple(size * IMAGE_SIZE // full_size for size in value[key])
         if 'ratio_range' in value:
             value.ratio_range = (0.9, 1.2)  # so that something is left of every object
-        _shrink_sizes(value.get('transforms'))
+        _shrink_sizes(value.get('transforms'), full_size)

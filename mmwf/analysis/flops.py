@@ -48,6 +48,7 @@ FREE = {
     add add_ sub mul mul_ div pow sqrt rsqrt clamp
     view _unsafe_view permute transpose t expand unsqueeze squeeze select slice split
     split_with_sizes unbind cat stack constant_pad_nd clone copy_ repeat alias detach _to_copy
+    as_strided_
     empty zeros ones arange
     """.split()  # noqa: SIM905
 } | {torch.ops.prim.device}

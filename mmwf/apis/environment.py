@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
+from mmengine.dist import is_main_process
+from mmengine.logging import MMLogger, print_log
 from mmengine.runner import Runner
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -77,14 +78,23 @@ def import_task_library(cfg: Config) -> None:
 
 
 def _is_no_chatter(record: logging.LogRecord) -> bool:
-    """Filters MMEngine's notes on its own deprecated parts, which no user can act on."""
-    return not record.getMessage().startswith(('"FileClient" will be', '"HardDiskBackend" is the'))
+    """Filters notes on MMEngine's own deprecated parts and on metrics without a prefix."""
+    chatter = (
+        '"FileClient" will be',
+        '"HardDiskBackend" is the',
+        'The prefix is not set in metric class',
+    )
+    return not record.getMessage().startswith(chatter)
 
 
 def build_runner(cfg: Config) -> Runner:
     """Builds MMEngine's Runner, after the library of the config's default scope is imported."""
     import_task_library(cfg)
-    runner = Runner.from_cfg(cfg)
+    with warnings.catch_warnings():
+        # mmseg warns of what are its own defaults.
+        warnings.filterwarnings('ignore', message='Default ``avg_non_ignore`` is False')
+        warnings.filterwarnings('ignore', message='The draw is False')
+        runner = Runner.from_cfg(cfg)
     runner.logger.addFilter(_is_no_chatter)
     return runner
 
@@ -121,21 +131,41 @@ def choose_device(device: str, launcher: str) -> None:
         raise UserError('The slurm launcher needs CUDA; without a GPU use tools/dist_train.sh.')
 
 
+def _replace_sync_bn(node) -> int:
+    """Writes BN for SyncBN everywhere in a config; returns how often."""
+    if isinstance(node, (list, tuple)):
+        return sum(map(_replace_sync_bn, node))
+    if not isinstance(node, dict):
+        return 0
+    found = node.get('type') == 'SyncBN'
+    if found:
+        node['type'] = 'BN'
+    return found + sum(map(_replace_sync_bn, node.values()))
+
+
 def set_up_processes(cfg: Config, launcher: str) -> None:
-    """Adapts the config to the machine: gloo and no pinned memory where there is no GPU."""
+    """Adapts the config to the machine: where there is no GPU, gloo, no pinned memory, and BN for
+    SyncBN, which PyTorch has for GPUs only. Weights and checkpoints stay the same."""
     cfg.launcher = launcher
     if torch.cuda.is_available():
         return
     for name in LOADERS:
         if cfg.get(name):
             cfg[name].pin_memory = False
+    replaced = _replace_sync_bn(cfg.model)
     if launcher != 'none':
         # MMEngine's own start-up selects a GPU for each process.
         torch.distributed.init_process_group('gloo')
+        if replaced and is_main_process():
+            print_log(
+                'SyncBN does not run without a GPU: each process normalises with the statistics of '
+                'its own images (BN).',
+                logger='current',
+            )
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',
             device_ids=None,
-            broadcast_buffers=False,
+            broadcast_buffers=replaced > 0,  # as one BN, the first process's
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         )
 

@@ -1,5 +1,6 @@
 """Pictures of predictions for the quick start."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -122,5 +123,48 @@ def draw_detection(
         right.set_title(f'predicted, score >= {min_score:g}', fontsize=8)
     figure.suptitle(f'{len(shown)} of {len(predictions)} test images')
     figure.tight_layout(rect=(0, 0, 1, 0.99))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_segmentation(
+    predictions: list[dict],
+    path: Path,
+    *,
+    classes: Sequence[str],
+    ignore_index: int = 255,
+    rows: int = 4,
+    columns: int = 4,
+) -> None:
+    """Draws test images, each with the true and the predicted classes of its pixels to the right.
+
+    Args:
+        predictions: Samples as test.py's ``--out FILE.pkl`` writes them for mmseg.
+        path: The PNG to write.
+        classes: Their names; the first one is the background and black.
+        ignore_index: The label of pixels that do not count, drawn in white.
+        rows, columns: Number of images, taken evenly from the whole set.
+    """
+    colors = np.ones((256, 3))
+    colors[0] = 0
+    colors[1 : len(classes)] = plt.get_cmap('tab10').colors[: len(classes) - 1]
+    shown = [predictions[i * len(predictions) // (rows * columns)] for i in range(rows * columns)]
+    figure, axes = plt.subplots(rows, 3 * columns, figsize=(columns * 4.5, rows * 1.7))
+    for (image, truth, predicted), sample in zip(axes.reshape(-1, 3), shown, strict=True):
+        image.imshow(plt.imread(sample['img_path']))
+        truth.imshow(colors[sample['gt_sem_seg']['data'][0]])
+        predicted.imshow(colors[sample['pred_sem_seg']['data'][0]])
+        for ax, title in ((image, 'image'), (truth, 'truth'), (predicted, 'prediction')):
+            ax.set_title(title, fontsize=8)
+            ax.axis('off')
+    labels = [*range(len(classes)), ignore_index]
+    figure.legend(
+        handles=[plt.Rectangle((0, 0), 1, 1, facecolor=colors[i], edgecolor='k') for i in labels],
+        labels=[*classes, 'ignored'],
+        loc='lower center',
+        ncol=len(labels),
+    )
+    figure.suptitle(f'{len(shown)} of {len(predictions)} test images')
+    figure.tight_layout(rect=(0, 0.05, 1, 0.99))
     figure.savefig(path, dpi=110)
     plt.close(figure)

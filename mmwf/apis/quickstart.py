@@ -15,7 +15,7 @@ from pathlib import Path
 import mmengine
 
 from mmwf.datasets.digits import write_digits
-from mmwf.datasets.scenes import write_scenes
+from mmwf.datasets.scenes import CLASSES, write_scenes
 
 from . import pictures
 from .environment import UserError
@@ -75,6 +75,13 @@ TASKS = {
         ),
         starts_from='classification',
         by_name_only=True,
+    ),
+    'segmentation': Task(
+        config='configs/quickstart/SEGCONFIG.py',
+        prepare=partial(_prepare_scenes, 'ade20k'),
+        metrics={'mIoU': ('mIoU', 0.01), 'mAcc': ('mAcc', 0.01)},
+        draw=partial(pictures.draw_segmentation, classes=('background', *CLASSES)),
+        starts_from='classification',
     ),
 }
 

@@ -12,6 +12,10 @@ from mmengine.registry import METRICS
 from . import environment
 from .environment import UserError
 
+#: What writes the predictions of each default scope, where it is not MMEngine's own: these compress
+#: masks or leave out what would fill the memory.
+DUMPS = {'mmdet': 'DumpDetResults', 'mmseg': 'mmwf.DumpSegResults'}
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a model.')
@@ -50,6 +54,7 @@ def show_predictions(cfg: Config, folder: str) -> None:
     settings = {
         'VisualizationHook': dict(enable=True, interval=1, out_dir=folder),
         'DetVisualizationHook': dict(draw=True, interval=1, test_out_dir=folder),
+        'SegVisualizationHook': dict(draw=True),
     }
     hook = cfg.default_hooks.get('visualization') or {}
     if hook.get('type') not in settings:
@@ -58,6 +63,8 @@ def show_predictions(cfg: Config, folder: str) -> None:
             f'{" or ".join(settings)}; got {hook.get("type")}.'
         )
     hook.update(settings[hook['type']])
+    if hook['type'] == 'SegVisualizationHook':  # leaves the folder to the visualizer
+        cfg.visualizer.vis_backends = [dict(type='LocalVisBackend', img_save_dir=folder)]
 
 
 def use_tta(cfg: Config) -> None:
@@ -102,8 +109,7 @@ def main(argv: list[str] | None = None) -> dict:
     runner = environment.build_runner(cfg)
     for path in args.out:
         if path.endswith('.pkl'):
-            # mmdet's compresses masks.
-            dump = 'DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
+            dump = DUMPS.get(cfg.get('default_scope'), 'DumpResults')
             metric = METRICS.build(dict(type=dump, out_file_path=path))
             runner.test_evaluator.metrics.append(metric)
     metrics = runner.test()

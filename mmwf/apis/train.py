@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
 from . import environment
-from .check_coco import check_coco
+from .check_dataset import SAMPLE, check_datasets
 from .environment import UserError
 
 
@@ -81,7 +81,6 @@ def main(argv: list[str] | None = None) -> None:
     cfg = environment.load_config(args.config, args.cfg_options)
     apply_args(cfg, args)
     loaders = ('train_dataloader', 'val_dataloader')
-    environment.check_data(cfg, loaders)
-    check_coco(cfg, loaders)
+    check_datasets(cfg, loaders, max_images=SAMPLE)
     environment.set_up_processes(cfg, args.launcher)
     environment.build_runner(cfg).train()

@@ -20,6 +20,7 @@ from mmwf.models import WeightFormer
 
 ROOT = Path(__file__).parents[2]
 DETECTION = 'configs/detection/vitdet-cascade-mask-rcnn_{}-p16_16xb4-amp-lsj-100e_coco.py'
+SEGMENTATION = 'configs/segmentation/upernet_{}-p16_8xb2-160k_ade20k-512x512.py'
 CLASSIFICATION = 'configs/classification/{}-p16_8xb256_in1k.py'
 
 
@@ -127,6 +128,32 @@ def test_the_classifiers_cost_at_224(name, total, params):
     assert counts['total'] == pytest.approx(total, rel=5e-4)
     assert counts['params'] == params
     assert counts['neck'] == 0
+
+
+@pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``')
+@pytest.mark.parametrize(
+    ('name', 'backbone_and_neck', 'params'),
+    [
+        ('weightformer-tiny', 6.76e9, 12.08e6),  # paper: 7 G, 12 M
+        ('weightformer-small', 26.69e9, 46.83e6),  # 27 G
+        ('deit-tiny', 11.34e9, 10.88e6),  # 11 M
+        ('deit-small', 35.37e9, 41.70e6),  # 35 G, 43 M
+    ],
+)
+def test_the_papers_segmentation_costs(name, backbone_and_neck, params):
+    counts = count_multiply_adds(build(SEGMENTATION.format(name)), (512, 512))
+    assert counts['backbone'] + counts['neck'] == pytest.approx(backbone_and_neck, rel=1e-3)
+    assert counts['params'] == pytest.approx(params, rel=1e-3)
+
+
+@pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``')
+def test_the_papers_total_holds_with_and_without_the_auxiliary_head():
+    model = build(SEGMENTATION.format('weightformer-tiny'))
+    counts = count_multiply_adds(model, (512, 512))
+    assert counts['total'] == pytest.approx(37.33e9, rel=1e-3)  # paper: 38 G
+    assert counts['params_without_auxiliary'] == pytest.approx(11.60e6, rel=1e-3)
+    both = count_multiply_adds(model, (512, 512), auxiliary_head=True)
+    assert both['total'] == pytest.approx(37.82e9, rel=1e-3)
 
 
 @pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``')

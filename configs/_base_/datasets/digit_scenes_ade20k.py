@@ -1,0 +1,57 @@
+# Digits on photographs in ADE20K's layout, written by tools/dataset_converters/digit_scenes.py. The
+# label 0 is the background, a class like the ten digits; crowds and soft edges are the ignored 255.
+_base_ = 'ade20k_512.py'
+
+data_help = """The scenes come with the project: python tools/dataset_converters/digit_scenes.py
+(bash tools/quickstart.sh does it by itself)."""
+
+train_pipeline = [
+    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    # No flip: a digit in a mirror is another class, or none.
+    dict(type='RandomResize', scale=(128, 128), ratio_range=(0.8, 1.25), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=(96, 96), cat_max_ratio=0.95),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[1].transforms[0] = [
+    dict(type='Resize', scale_factor=ratio, keep_ratio=True) for ratio in (0.8, 1.0, 1.25)
+]
+tta_pipeline[1].transforms[1] = [dict(type='RandomFlip', prob=0.0)]
+
+scenes = dict(
+    type='BaseSegDataset',
+    data_root='data/scenes/ade20k',
+    metainfo=dict(
+        classes=('background', *'0123456789'),
+        palette=[
+            [0, 0, 0],
+            [31, 119, 180],
+            [255, 127, 14],
+            [44, 160, 44],
+            [214, 39, 40],
+            [148, 103, 189],
+            [140, 86, 75],
+            [227, 119, 194],
+            [127, 127, 127],
+            [188, 189, 34],
+            [23, 190, 207],
+        ],
+    ),
+)
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(**scenes, pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    num_workers=0, persistent_workers=False, dataset=dict(**scenes, pipeline=test_pipeline)
+)
+test_dataloader = val_dataloader

@@ -1,0 +1,228 @@
+"""Checks of data for semantic segmentation.
+
+mmseg trains on labels that do not fit its head until a loss is nan, and drops them from its
+metrics. Here they are found before the training.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from mmcv.transforms import LoadAnnotations, LoadImageFromFile
+from mmengine.config import Config
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
+from PIL import Image
+
+from .environment import LOADERS, UserError
+
+NUM_NAMES = 3  # of files in a message
+
+
+def _as_list(value) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value] if value else []
+
+
+def _unwrap(dataset: dict) -> Iterator[dict]:
+    """Lists the configs inside wrappers such as ConcatDataset and RepeatDataset."""
+    inner = dataset.get('datasets') or _as_list(dataset.get('dataset'))
+    for child in inner:
+        yield from _unwrap(child)
+    if not inner:
+        yield dataset
+
+
+def _check_settings(cfg: Config, dataset: BaseSegDataset) -> None:
+    """Checks that data set, pipeline, heads and metrics mean the same by their numbers."""
+    for loader in LOADERS:
+        for other in _unwrap(cfg[loader].dataset) if cfg.get(loader) else ():
+            if other.get('reduce_zero_label', dataset.reduce_zero_label) != dataset.reduce_zero_label:
+                raise UserError(
+                    f'reduce_zero_label is {dataset.reduce_zero_label} in one data set and '
+                    f'{other.reduce_zero_label} in that of {loader}. Expected the same everywhere.'
+                )
+    classes = dataset.metainfo.get('classes') or ()
+    heads = _as_list(cfg.model.decode_head) + _as_list(cfg.model.get('auxiliary_head'))
+    for head in heads:
+        if head.num_classes != len(classes):
+            raise UserError(
+                f'{head.type} has num_classes={head.num_classes}, and the data set has '
+                f'{len(classes)} classes ({", ".join(classes[:5])}, ...). Set num_classes of '
+                'decode_head and auxiliary_head, or classes in the metainfo of the data set.'
+            )
+    ignored = {f'{head.type}.ignore_index': head.get('ignore_index', 255) for head in heads}
+    preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    ignored['data_preprocessor.seg_pad_val'] = preprocessor.get('seg_pad_val', 255)
+    for metric in _as_list(cfg.get('val_evaluator')):
+        ignored[f'{metric.type}.ignore_index'] = metric.get('ignore_index', 255)
+    for name, value in ignored.items():
+        if value != dataset.ignore_index:
+            raise UserError(
+                f'{name} is {value}, and ignore_index of the data set is {dataset.ignore_index}. '
+                'Expected the same value everywhere: the label of pixels that do not count.'
+            )
+    for loader in dataset.pipeline.transforms:
+        reduces = getattr(loader, 'reduce_zero_label', None)
+        if reduces is not None and reduces != dataset.reduce_zero_label:
+            raise UserError(
+                f'{type(loader).__name__} of the pipeline has reduce_zero_label={reduces}, and '
+                f'the data set has {dataset.reduce_zero_label}. Set it in the data set only.'
+            )
+
+
+def _files(folder: str, suffix: str) -> set[str]:
+    """Names of the files below a folder, without the suffix."""
+    paths = (str(p.relative_to(folder)) for p in Path(folder).rglob(f'*{suffix}'))
+    return {path.removesuffix(suffix) for path in paths}
+
+
+def _some(names: set[str]) -> str:
+    return ', '.join(sorted(names)[:NUM_NAMES]) + (', ...' if len(names) > NUM_NAMES else '')
+
+
+def _check_pairs(dataset: BaseSegDataset) -> None:
+    """Checks that each image has its annotation, and each annotation its image."""
+    image_folder = dataset.data_prefix['img_path']
+    label_folder = dataset.data_prefix.get('seg_map_path')
+    if not label_folder:
+        raise UserError('The data set has no data_prefix.seg_map_path, the annotations.')
+    if dataset.ann_file:
+        infos = dataset.load_data_list()
+        missing = {i[key] for i in infos for key in ('img_path', 'seg_map_path')}
+        missing = {path for path in missing if not Path(path).is_file()}
+        if missing:
+            raise UserError(
+                f'{dataset.ann_file} lists {len(missing)} files that are not there: '
+                f'{_some(missing)}.'
+            )
+        return
+    images = _files(image_folder, dataset.img_suffix)
+    labels = _files(label_folder, dataset.seg_map_suffix)
+    if not images:
+        raise UserError(
+            f'There is no file *{dataset.img_suffix} in {image_folder}. Put the images there, or '
+            'set img_suffix or data_prefix of the data set.'
+        )
+    if images != labels:
+        raise UserError(
+            f'Images and annotations do not pair up. In {image_folder} there are {len(images)} '
+            f'images *{dataset.img_suffix}, {len(images - labels)} of them without annotation: '
+            f'{_some(images - labels) or "none"}. In {label_folder} there are {len(labels)} '
+            f'annotations *{dataset.seg_map_suffix}, {len(labels - images)} of them without image: '
+            f'{_some(labels - images) or "none"}.'
+        )
+
+
+def _read_labels(dataset: BaseSegDataset, info: dict) -> np.ndarray:
+    """Reads one annotation as the pipeline does, (height, width), and checks its shape."""
+    path = info['seg_map_path']
+    mode = Image.open(path).mode
+    if mode not in ('L', 'P', '1'):
+        raise UserError(
+            f'{path} has the colour mode {mode}. Expected one 8-bit number for each pixel, its '
+            'label, as a grey or palette PNG has it.'
+        )
+    for transform in dataset.pipeline.transforms:
+        if isinstance(transform, (LoadImageFromFile, LoadAnnotations)):
+            info = transform(info)
+    labels, shape = info['gt_seg_map'], info['img'].shape[:2]
+    if labels.shape != shape:
+        raise UserError(
+            f'{path} is {labels.shape[0]} x {labels.shape[1]}, and its image '
+            f'{info["img_path"]} is {shape[0]} x {shape[1]} (height x width).'
+        )
+    return labels
+
+
+def label_histogram(dataset: BaseSegDataset, max_images: int | None = None) -> np.ndarray:
+    """Counts the pixels of each label, as the head sees it.
+
+    Args:
+        dataset: The data set.
+        max_images: Look at this many, taken evenly, or at all.
+
+    Returns:
+        (256,), int64.
+
+    Raises:
+        UserError: If an annotation has no 8-bit labels or another size than its image.
+    """
+    number = min(len(dataset), max_images or len(dataset))
+    counts = np.zeros(256, np.int64)
+    for i in range(number):
+        labels = _read_labels(dataset, dataset.get_data_info(i * len(dataset) // number))
+        counts += np.bincount(labels.ravel(), minlength=256)
+    return counts
+
+
+def format_histogram(dataset: BaseSegDataset, counts: np.ndarray) -> str:
+    """Writes the labels that occur as a table, a line for each."""
+    classes = dataset.metainfo['classes']
+    lines = [f'{"label":>7} {"pixels":>12} {"share":>7}  class']
+    for label in np.flatnonzero(counts):
+        name = '!! no class' if label >= len(classes) else classes[label]
+        name = '(ignored)' if label == dataset.ignore_index else name
+        share = counts[label] / counts.sum()
+        lines.append(f'{label:>7} {counts[label]:>12} {share:>7.2%}  {name}')
+    if dataset.reduce_zero_label:
+        lines.append('(reduce_zero_label: a stored 0 is ignored, a stored k is label k - 1 here.)')
+    return '\n'.join(lines)
+
+
+def _check_labels(dataset: BaseSegDataset, counts: np.ndarray) -> None:
+    """Checks that every label is a class or ignored, and that there is something to learn."""
+    classes = len(dataset.metainfo['classes'])
+    is_wrong = counts > 0
+    is_wrong[:classes] = is_wrong[dataset.ignore_index] = False
+    if is_wrong.any():
+        wrong = [int(label) for label in np.flatnonzero(is_wrong)]
+        hint = ''
+        if wrong == [classes] and not dataset.reduce_zero_label:
+            hint = (
+                ' If the stored 0 stands for no class and the classes begin at 1, set '
+                'reduce_zero_label=True in the data set.'
+            )
+        raise UserError(
+            f'Labels {wrong} are neither one of the {classes} classes (0 to {classes - 1}) nor the '
+            f'ignored {dataset.ignore_index}.{hint} Labels of the annotations in '
+            f'{dataset.data_prefix["seg_map_path"]}:\n{format_histogram(dataset, counts)}'
+        )
+    if not counts[:classes].any():
+        raise UserError(
+            f'No pixel of the annotations in {dataset.data_prefix["seg_map_path"]} is of a class:\n'
+            + format_histogram(dataset, counts)
+        )
+
+
+def check_segmentation(cfg: Config, loader: str, max_images: int | None = None) -> str:
+    """Checks the data of a loader against the model, before training.
+
+    Args:
+        cfg: A config of mmseg; its library must be imported and its scope be the default.
+        loader: ``'train_dataloader'`` or the like.
+        max_images: Look at the labels of this many images, taken evenly, or of all. Settings and
+            pairs of files are always checked as a whole.
+
+    Returns:
+        What was found, with a histogram of the labels.
+
+    Raises:
+        UserError: If the labels do not fit the model, the settings contradict each other, or images
+            and annotations do not pair up.
+    """
+    reports = []
+    for dataset_cfg in _unwrap(cfg[loader].dataset):
+        dataset = DATASETS.build(dict(dataset_cfg, lazy_init=True))
+        _check_settings(cfg, dataset)
+        _check_pairs(dataset)
+        dataset.full_init()
+        counts = label_histogram(dataset, max_images)
+        _check_labels(dataset, counts)
+        looked = min(len(dataset), max_images or len(dataset))
+        absent = [c for c, n in zip(dataset.metainfo['classes'], counts, strict=False) if not n]
+        reports.append(
+            f'{loader}: {len(dataset)} images with annotations; labels of {looked} of them:\n'
+            + format_histogram(dataset, counts)
+            + (f'\nClasses without a pixel: {", ".join(absent)}' if absent else '')
+        )
+    return '\n'.join(reports)

@@ -1,0 +1,3 @@
+from .segmentation import DumpSegResults, IoUMetric
+
+__all__ = ['DumpSegResults', 'IoUMetric']
