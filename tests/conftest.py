@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[1]
@@ -15,6 +16,13 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def own_default_scope():
+    """No test sees the default scope that another one has set."""
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        yield
 
 
 @pytest.fixture(params=['d3_px112', 'd5_px64'])

@@ -232,8 +232,10 @@ def test_weights_of_another_arch_are_refused(released_file, golden_arch, change,
 def test_mmengine_loads_released_weights_into_a_classifier(
     released_file, golden, golden_arch, neck, out_type
 ):
+    from mmengine.registry import init_default_scope
     from mmpretrain.registry import MODELS
 
+    init_default_scope('mmpretrain')
     model = MODELS.build(
         dict(
             type='ImageClassifier',

@@ -91,7 +91,9 @@ def test_the_recipe(name):
     assert model.decode_head.channels == width == (384 if 'small' in name else 192)
     assert model.decode_head.num_classes == model.auxiliary_head.num_classes == 150
     assert list(model.decode_head.in_channels) == [width] * 4
-    assert tuple(model.backbone.out_indices) == ((2, 5, 8, 11) if 'deit' in name else (4, 8, 12, 16))
+    assert tuple(model.backbone.out_indices) == (
+        (2, 5, 8, 11) if 'deit' in name else (4, 8, 12, 16)
+    )
     assert not any(key.startswith(('backbone.norm', 'backbone.ln')) for key in model.state_dict())
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     of = {id(p): group for group in optimizer.param_groups for p in group['params']}

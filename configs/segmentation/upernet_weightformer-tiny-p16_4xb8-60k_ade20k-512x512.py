@@ -1,5 +1,5 @@
-r"""WeightFormer-T with UperNet on ADE20K as Vim's released code trains its tiny model: 60 K iterations
-at a total batch of 32. See the 160 K one for the weights.
+r"""WeightFormer-T with UperNet on ADE20K as Vim's released code trains its tiny model: 60 K
+iterations at a total batch of 32. See the 160 K one for the weights.
 
     bash tools/dist_train.sh \
         configs/segmentation/upernet_weightformer-tiny-p16_4xb8-60k_ade20k-512x512.py 4

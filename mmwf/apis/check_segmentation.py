@@ -36,7 +36,10 @@ def _check_settings(cfg: Config, dataset: BaseSegDataset) -> None:
     """Checks that data set, pipeline, heads and metrics mean the same by their numbers."""
     for loader in LOADERS:
         for other in _unwrap(cfg[loader].dataset) if cfg.get(loader) else ():
-            if other.get('reduce_zero_label', dataset.reduce_zero_label) != dataset.reduce_zero_label:
+            if (
+                other.get('reduce_zero_label', dataset.reduce_zero_label)
+                != dataset.reduce_zero_label
+            ):
                 raise UserError(
                     f'reduce_zero_label is {dataset.reduce_zero_label} in one data set and '
                     f'{other.reduce_zero_label} in that of {loader}. Expected the same everywhere.'

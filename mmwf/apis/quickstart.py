@@ -77,11 +77,12 @@ TASKS = {
         by_name_only=True,
     ),
     'segmentation': Task(
-        config='configs/quickstart/SEGCONFIG.py',
+        config='configs/quickstart/upernet_weightformer-w64d8-p4_1xb8-400i_scenes-96px.py',
         prepare=partial(_prepare_scenes, 'ade20k'),
         metrics={'mIoU': ('mIoU', 0.01), 'mAcc': ('mAcc', 0.01)},
         draw=partial(pictures.draw_segmentation, classes=('background', *CLASSES)),
         starts_from='classification',
+        by_name_only=True,
     ),
 }
 

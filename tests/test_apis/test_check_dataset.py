@@ -163,7 +163,7 @@ def test_only_one_process_of_a_machine_looks(cfg, root, monkeypatch):
 @pytest.fixture
 def digits(tmp_path):
     write_digits(tmp_path)
-    cfg = load_config(ROOT / 'configs/quickstart/weightformer-w64d8-p4_1xb64-30e_digits-32px.py')
+    cfg = load_config(ROOT / 'configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py')
     for loader in LOADERS:
         cfg[loader].dataset.data_root = str(tmp_path)
     return cfg, tmp_path
