@@ -87,13 +87,19 @@ def _is_no_chatter(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(chatter)
 
 
+@contextlib.contextmanager
+def quiet_build() -> Iterator[None]:
+    """Keeps off the screen that mmseg warns of what are its own defaults."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Default ``avg_non_ignore`` is False')
+        warnings.filterwarnings('ignore', message='The draw is False')
+        yield
+
+
 def build_runner(cfg: Config) -> Runner:
     """Builds MMEngine's Runner, after the library of the config's default scope is imported."""
     import_task_library(cfg)
-    with warnings.catch_warnings():
-        # mmseg warns of what are its own defaults.
-        warnings.filterwarnings('ignore', message='Default ``avg_non_ignore`` is False')
-        warnings.filterwarnings('ignore', message='The draw is False')
+    with quiet_build():
         runner = Runner.from_cfg(cfg)
     runner.logger.addFilter(_is_no_chatter)
     return runner

@@ -1,5 +1,5 @@
 from .amp import AmpOptimWrapper
-from .hooks import CheckpointMatchHook, Fp16CompressionHook
+from .hooks import CheckpointMatchHook, Fp16CompressionHook, WeightStrengthHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 
 __all__ = [
@@ -7,4 +7,5 @@ __all__ = [
     'CheckpointMatchHook',
     'Fp16CompressionHook',
     'LayerDecayOptimWrapperConstructor',
+    'WeightStrengthHook',
 ]

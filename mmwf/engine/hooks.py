@@ -1,10 +1,15 @@
 """Hooks for MMEngine's Runner."""
 
+from contextlib import ExitStack
+
+import torch
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from mmwf.analysis.weight_strength import dynamic_layers, record_weight_strength
 from mmwf.checkpoint import match_keys
 from mmwf.registry import HOOKS
 
@@ -64,3 +69,63 @@ class Fp16CompressionHook(Hook):
             runner.logger.info('Gradients are exchanged in fp16.')
         else:
             runner.logger.info('Fp16CompressionHook: one process, so no gradients are exchanged.')
+
+
+@HOOKS.register_module()
+class WeightStrengthHook(Hook):
+    """Logs how strong the predicted weights are beside the static ones (paper appendix A.1).
+
+    To use it: ``custom_hooks=[dict(type='mmwf.WeightStrengthHook')]``. The log gets, for each
+    dynamic layer, ``weight_strength/LAYER``: the mean of ||dW||_F / ||W0||_F over the images that
+    all processes see in one iteration. Between these iterations it costs nothing.
+
+    Args:
+        interval: Measure in every so many iterations.
+
+    Raises:
+        ValueError: If the interval is not positive.
+    """
+
+    def __init__(self, interval: int = 100):
+        if interval < 1:
+            raise ValueError(f'Expected an interval of at least 1 iteration, got {interval}.')
+        self.interval = interval
+        self._recording = ExitStack()
+
+    def before_train(self, runner) -> None:
+        """Checks that there is something to measure.
+
+        Raises:
+            ValueError: If the model has no dynamic layers.
+        """
+        if not dynamic_layers(runner.model):
+            raise ValueError(
+                'WeightStrengthHook expects a model with dynamic layers, and '
+                f'{type(runner.model).__name__} has none. Remove the hook from custom_hooks.'
+            )
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Starts to record, in the iterations that count."""
+        if self.every_n_train_iters(runner, self.interval):
+            recording = record_weight_strength(runner.model)
+            self._strength = self._recording.enter_context(recording)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Hands what was recorded to the log.
+
+        Raises:
+            ValueError: If no dynamic layer was seen at work.
+        """
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        self._recording.close()
+        if not self._strength:
+            raise ValueError(
+                'WeightStrengthHook saw no dynamic layer at work. A compiled model hides them: set '
+                'compile=False in the config, or remove the hook from custom_hooks.'
+            )
+        means = torch.stack([torch.cat(ratios).mean() for ratios in self._strength.values()])
+        all_reduce(means, op='mean')
+        for name, mean in zip(self._strength, means.tolist(), strict=True):
+            name = name.removeprefix('module.')  # of a data-parallel model
+            runner.message_hub.update_scalar(f'train/weight_strength/{name}', mean)
