@@ -41,6 +41,12 @@ def weights(path):
     return torch.load(path, weights_only=False)['state_dict']
 
 
+def logged(work_dir, key):
+    (path,) = work_dir.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line[key] for line in lines if key in line]
+
+
 def difference(first, second):
     return max((first[k] - second[k]).abs().max().item() for k in first)
 
@@ -72,6 +78,7 @@ val_dataloader = dict(batch_size=8, dataset=dict(data_root={str(digits)!r}))
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=2, val_interval=1)
 default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=1))
+custom_hooks = [dict(type='mmwf.WeightStrengthHook', interval=6)]
 """)
     return path
 
@@ -155,6 +162,11 @@ def test_two_processes_train_as_one_with_twice_the_batch(config, tmp_path):
     assert difference(one, two) < 1e-5
     start = weights(tmp_path / 'one' / 'epoch_1.pth')
     assert difference(one, start) > 1e-4  # it did learn something meanwhile
+    one, two = (
+        logged(tmp_path / name, 'weight_strength/backbone.blocks.1.dwconv')
+        for name in ('one', 'two')
+    )
+    assert one and one == pytest.approx(two, rel=1e-4)  # the mean over all images
 
 
 def test_two_processes_test_as_one(config, trained, tmp_path):
@@ -223,6 +235,12 @@ def test_mistakes_are_told_in_one_line(config, tmp_path):
             'tools/dataset_converters/digits.py',
         ),
         (['quickstart.py', 'classification', 'cooking'], 'Expected tasks out of classification'),
+        (['analysis_tools/erf.py', config, '--images', 'a', '--out', 'a.png'], '--init for random'),
+        (
+            ['analysis_tools/weight_strength.py', config, 'none.pth', '--images', 'nowhere']
+            + ['--out', 'a.png'],
+            'There is no folder nowhere',
+        ),
     ]
     if not torch.cuda.is_available():
         cases.append((['train.py', config, '--device', 'cuda'], 'CUDA was asked for'))

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import cv2
@@ -52,7 +53,7 @@ def build_backbone(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     if checkpoint:
         environment.check_checkpoint(checkpoint)
     environment.import_task_library(cfg)
-    model_cfg = cfg.model.copy()
+    model_cfg = deepcopy(cfg.model)
     if 'backbone' not in model_cfg:
         raise UserError(f'Expected a config whose model has a backbone; {cfg.filename} has none.')
     for part in (model_cfg, model_cfg.backbone):

@@ -37,7 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='FILE.png',
         help='picture; the maps go to FILE.npz and the figures to FILE.json',
     )
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)  # options may stand between the two files
 
 
 def measure_squares(field: torch.Tensor) -> dict[str, dict]:
