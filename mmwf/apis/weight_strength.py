@@ -25,12 +25,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '||dW||_F / ||W0||_F, against the depth.'
     )
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        'checkpoint', nargs='?', help='checkpoint file; without one, the weights are random'
+    )
     add_arguments(parser)
     parser.add_argument(
         '--out', required=True, metavar='FILE.png', help='picture; the figures go to FILE.csv'
     )
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)  # options may stand between the two files
 
 
 def summarize(strength: dict[str, Tensor]) -> list[dict]:
@@ -86,7 +88,10 @@ def main(argv: list[str] | None = None) -> None:
         writer.writeheader()
         writer.writerows(rows)
     draw_strength(rows, out)
-    print(f'||dW||_F / ||W0||_F, mean and standard deviation over {len(images)} images:')
+    print(
+        f'||dW||_F / ||W0||_F with {args.checkpoint or "random weights"}, '
+        f'mean and standard deviation over {len(images)} images:'
+    )
     for row in rows:
-        print(f'  block {row["block"]:>2}  {row["layer"]:<8}{row["mean"]:>8.3f} ± {row["std"]:.3f}')
+        print(f'  block {row["block"]:>2}  {row["layer"]:<8}{row["mean"]:>9.3g} ± {row["std"]:.2g}')
     print(f'{out}, {out.with_suffix(".csv")}')
