@@ -4,6 +4,7 @@ all."""
 import argparse
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +20,6 @@ from mmwf.datasets.latents import (
     ShardInfo,
     find_shards,
     read_shard_info,
-    shard_path,
     write_shard,
 )
 from mmwf.models.diffusion.vae import load_vae
@@ -32,7 +32,7 @@ def find_work(out: Path, info: ShardInfo) -> list[int]:
 
     Args:
         out: The folder of the shards; truncated ones are made again.
-        info: Of the data set to be made.
+        info: Of one of the shards to be made.
 
     Raises:
         UserError: If there are shards of another data set.
@@ -84,7 +84,7 @@ def make_shards(
         folder: The images.
         out: Where to put the shards.
         vae: diffusers' AutoencoderKL, on its device.
-        info: Of the data set.
+        info: Of one of them.
         indices: The shards to make.
         batch_size: Images that are encoded together; their mirror images come on top.
         num_workers: Processes that read images.
@@ -102,7 +102,7 @@ def make_shards(
             if show_progress:
                 bar.update(len(batch))
         labels = torch.tensor([label for _, label in samples])
-        write_shard(shard_path(out, index, info.num_shards), torch.cat(moments), labels, info)
+        write_shard(out, torch.cat(moments), labels, replace(info, index=index))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -128,6 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     if torch.cuda.is_available():
         vae.to(f'cuda:{os.environ.get("LOCAL_RANK", 0)}')
     info = ShardInfo(
+        index=0,
         vae=args.vae,
         vae_hash=hash_weights(vae.state_dict()),
         image_size=args.image_size,

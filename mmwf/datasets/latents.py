@@ -41,9 +41,10 @@ class DamagedShardError(ValueError):
 
 @dataclass
 class ShardInfo:
-    """What all shards of a data set have in common.
+    """What a shard says about itself.
 
     Attributes:
+        index: Which shard of the data set it is, from 0 on.
         vae: Where the VAE was loaded from.
         vae_hash: :func:`mmwf.checkpoint.hash_weights` of it.
         image_size: Side of the images, in pixels.
@@ -52,6 +53,7 @@ class ShardInfo:
         num_shards: Number of shards.
     """
 
+    index: int
     vae: str
     vae_hash: str
     image_size: int
@@ -67,7 +69,8 @@ class ShardInfo:
         """
         for name, value in asdict(self).items():
             theirs = getattr(other, name)
-            if value != theirs and name != 'vae':  # the same weights may lie in two places
+            # The same weights may lie in two places.
+            if value != theirs and name not in ('index', 'vae'):
                 raise ValueError(
                     f'{mine} and {others} do not belong together: {name} is {_short(value)} and '
                     f'{_short(theirs)}. Make each data set in a folder of its own.'
@@ -78,9 +81,9 @@ def _short(value) -> str:
     return f'a list of {len(value)}' if isinstance(value, list) else repr(value)
 
 
-def shard_path(folder: str | Path, index: int, num_shards: int) -> Path:
+def shard_path(folder: str | Path, info: ShardInfo) -> Path:
     """The file of a shard."""
-    return Path(folder) / f'latents-{index:05d}-of-{num_shards:05d}.safetensors'
+    return Path(folder) / f'latents-{info.index:05d}-of-{info.num_shards:05d}.safetensors'
 
 
 def find_shards(folder: str | Path) -> dict[Path, int]:
@@ -90,14 +93,14 @@ def find_shards(folder: str | Path) -> dict[Path, int]:
     return {path: int(match[1]) for path, match in matches.items() if match}
 
 
-def write_shard(path: Path, moments: Tensor, labels: Tensor, info: ShardInfo) -> None:
+def write_shard(folder: Path, moments: Tensor, labels: Tensor, info: ShardInfo) -> None:
     """Writes a shard: the file has its name only when it is complete.
 
     Args:
-        path: The file.
+        folder: Where to put it.
         moments: (N, 2, 2C, h, w), see above.
         labels: (N,), int64.
-        info: Of the data set.
+        info: What it says about itself.
     """
     moments = moments.half().contiguous()
     sums = [
@@ -105,6 +108,7 @@ def write_shard(path: Path, moments: Tensor, labels: Tensor, info: ShardInfo) ->
         for views, label in zip(moments, labels.tolist(), strict=True)
     ]
     tensors = dict(moments=moments, labels=labels, crc32=torch.tensor(sums))
+    path = shard_path(folder, info)
     partial = path.with_suffix('.part')
     save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(asdict(info))})
     os.replace(partial, path)
@@ -114,20 +118,23 @@ def read_shard_info(path: Path) -> ShardInfo:
     """Reads what a shard says about itself.
 
     Raises:
-        DamagedShardError: If the file is truncated or no shard of latents.
+        DamagedShardError: If the file is truncated, no shard of latents, or renamed.
     """
     with _open(path) as file:
         try:
-            return ShardInfo(**json.loads((file.metadata() or {})[METADATA_KEY]))
+            info = ShardInfo(**json.loads((file.metadata() or {})[METADATA_KEY]))
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedShardError(
                 f'{path} is no shard of latents: its metadata {METADATA_KEY!r} are missing or '
                 f'damaged. Expected a file that {TOOL} wrote.'
             ) from error
+    if path != shard_path(path.parent, info):
+        raise DamagedShardError(f'{path} is a copy of {shard_path(path.parent, info).name}.')
+    return info
 
 
 def _checksum(moments: Tensor, label: int) -> int:
-    return zlib.crc32(moments.numpy(), label)
+    return zlib.crc32(moments.numpy(), zlib.crc32(label.to_bytes(8, 'little', signed=True)))
 
 
 def _open(path: Path) -> safe_open:

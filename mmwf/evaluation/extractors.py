@@ -1,12 +1,14 @@
 """Networks that describe images by features and class scores, for metrics of generated images.
 
-An extractor maps images (B, 3, H, W), uint8 as RGB, to features (B, D) and logits (B, classes), and
-its ``description`` tells what it is: figures of two extractors cannot be compared.
+An extractor maps images (B, 3, H, W), uint8 as RGB, on the CPU, to features (B, D) and logits
+(B, classes), on the device of this process. Its ``description`` tells what it is: figures of two
+extractors cannot be compared.
 """
 
 import io
 
 import torch
+from mmengine.device import get_device
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
@@ -17,7 +19,7 @@ from mmwf.checkpoint import hash_weights, match_keys, read_checkpoint
 class InceptionExtractor(nn.Module):
     """The Inception v3 of FID and Inception Score: pooled features (2048), unbiased logits.
 
-    Its network and its way to resize images are torch-fidelity's, which agree with TensorFlow's.
+    Its network and its way to resize images are torch-fidelity's, made to agree with TensorFlow's.
 
     Args:
         weights: File with torch-fidelity's weights. By default they are downloaded.
@@ -42,7 +44,7 @@ class InceptionExtractor(nn.Module):
             buffer = io.BytesIO()
             torch.save(state_dict, buffer)
             buffer.seek(0)
-            self.network = FeatureExtractorInceptionV3(
+            network = FeatureExtractorInceptionV3(
                 'inception-v3-compat', ['2048', 'logits_unbiased'], buffer
             )
         except (OSError, RuntimeError, ValueError) as error:
@@ -52,11 +54,12 @@ class InceptionExtractor(nn.Module):
                 f'{URL_INCEPTION_V3} (95 MB), and put them into {torch.hub.get_dir()}/checkpoints, '
                 'or name the file: extractor=dict(type="inception", weights=FILE).'
             ) from error
+        self.network = network.to(get_device())
         self.description = dict(type='inception', weights_hash=hash_weights(state_dict))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Describes images."""
-        return self.network(images)
+        return self.network(images.to(get_device()))
 
 
 class ClassifierExtractor(nn.Module):
@@ -97,6 +100,7 @@ class ClassifierExtractor(nn.Module):
         if match.num_matched < match.num_expected or match.unexpected:
             raise UserError(f'{checkpoint} does not fit {config}: {match}.')
         self.model.load_state_dict(state_dict)
+        self.model.to(get_device())  # not left to the caller: a data preprocessor would stay behind
         self.description = dict(
             type='classifier',
             config=config,
@@ -106,7 +110,7 @@ class ClassifierExtractor(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Describes images."""
-        inputs = torch.stack([self._prepare(image) for image in images.cpu()])
+        inputs = torch.stack([self._prepare(image) for image in images])
         inputs = self.model.data_preprocessor(dict(inputs=inputs))['inputs']
         features = self.model.extract_feat(inputs)
         return self.model.head.pre_logits(features), self.model.head(features)

@@ -134,7 +134,7 @@ class GenerationMetric(BaseMetric):
         self._real_paths = self._find_real() if self._wants(*COMPARING) else []
         self._real_features = None
         self._protocol = self._image_size = None
-        self.extractor = build_extractor(extractor).to(get_device())
+        self.extractor = build_extractor(extractor)
         if self._wants('class_accuracy') and not self.extractor.knows_classes:
             raise ValueError(
                 "'class_accuracy' needs an extractor that knows the classes of the data: "
@@ -178,7 +178,7 @@ class GenerationMetric(BaseMetric):
 
     @torch.no_grad()
     def _extract(self, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        features, logits = self.extractor(images.to(get_device()))
+        features, logits = self.extractor(images)
         return features.float().cpu().numpy(), logits.float().cpu().numpy()
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
@@ -186,8 +186,8 @@ class GenerationMetric(BaseMetric):
 
         Args:
             data_batch: Not used.
-            data_samples: For each sample ``image`` (3, H, H), uint8 as RGB; ``label``, the class
-                that was asked for; ``protocol``, how it was sampled.
+            data_samples: For each sample ``image`` (3, H, H), uint8 as RGB, on the CPU; ``label``,
+                the class that was asked for; ``protocol``, how it was sampled.
         """
         images = torch.stack([sample['image'] for sample in data_samples])
         labels = [int(sample['label']) for sample in data_samples]

@@ -5,7 +5,7 @@ import torch
 from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
 
-from mmwf.datasets.latents import LatentDataset, ShardInfo, shard_path, write_shard
+from mmwf.datasets.latents import LatentDataset, ShardInfo, write_shard
 
 SHAPE = (4, 2, 3)
 COUNTS = (3, 2)  # of images in the two shards
@@ -21,10 +21,10 @@ def write(folder, moments, **changes):
         num_images=5,
         num_shards=2,
     )
-    info = ShardInfo(**dict(settings, **changes))
     labels = torch.arange(5)
     for index, part in enumerate(torch.arange(5).split(COUNTS)):
-        write_shard(shard_path(folder, index, 2), moments[part], labels[part], info)
+        info = ShardInfo(index=index, **dict(settings, **changes))
+        write_shard(folder, moments[part], labels[part], info)
 
 
 @pytest.fixture
@@ -38,6 +38,10 @@ def moments():
 def folder(tmp_path, moments):
     write(tmp_path, moments)
     return tmp_path
+
+
+def shard(folder, index):
+    return folder / f'latents-0000{index}-of-00002.safetensors'
 
 
 def damage(path, position):
@@ -104,7 +108,7 @@ def test_another_vae_than_expected_is_an_error(folder):
 def test_shards_of_two_vaes_are_an_error(folder, moments, tmp_path_factory):
     other = tmp_path_factory.mktemp('other')
     write(other, moments, vae_hash='beef')
-    shard_path(other, 1, 2).replace(shard_path(folder, 1, 2))
+    shard(other, 1).replace(shard(folder, 1))
     with pytest.raises(ValueError, match="do not belong together: vae_hash is 'beef' and 'cafe'"):
         LatentDataset(folder)
 
@@ -115,7 +119,7 @@ def test_no_shards_are_an_error_that_names_the_tool(tmp_path):
 
 
 def test_a_missing_shard_is_an_error(folder):
-    shard_path(folder, 0, 2).unlink()
+    shard(folder, 0).unlink()
     for damaged in ('refuse', 'skip'):
         with pytest.raises(ValueError, match='1 of 2 shards are missing in .*: 0'):
             LatentDataset(folder, damaged=damaged)
@@ -123,7 +127,7 @@ def test_a_missing_shard_is_an_error(folder):
 
 @pytest.mark.parametrize('content', [slice(-5), slice(100), slice(0)])
 def test_a_truncated_shard_is_named_or_skipped(folder, content):
-    path = shard_path(folder, 0, 2)
+    path = shard(folder, 0)
     path.write_bytes(path.read_bytes()[content])
     with pytest.raises(ValueError, match=rf'The shard {path} is damaged or truncated'):
         LatentDataset(folder)
@@ -132,18 +136,24 @@ def test_a_truncated_shard_is_named_or_skipped(folder, content):
 
 
 def test_a_file_of_something_else_is_no_shard(folder):
-    path = shard_path(folder, 1, 2)
+    path = shard(folder, 1)
     data = path.read_bytes()
     path.write_bytes(data.replace(b'mmwf_latents', b'mmwf_patents'))
     with pytest.raises(ValueError, match=rf'{path} is no shard of latents'):
         LatentDataset(folder)
 
 
+def test_a_copy_under_another_name_is_found(folder):
+    shard(folder, 1).write_bytes(shard(folder, 0).read_bytes())
+    with pytest.raises(ValueError, match=r'latents-00001-.* is a copy of latents-00000-'):
+        LatentDataset(folder)
+
+
 def test_a_flipped_bit_is_found_when_the_image_is_read(folder):
-    path = shard_path(folder, 1, 2)
+    path = shard(folder, 1)
     data = path.read_bytes()
     header = 8 + int.from_bytes(data[:8], 'little')
-    for position in range(header, len(data), 7):
+    for position in range(header, len(data), 3):
         path.write_bytes(data)
         damage(path, position)
         with pytest.raises(ValueError, match=rf'Image [01] of the shard {path} is damaged'):
@@ -154,7 +164,7 @@ def test_a_flipped_bit_is_found_when_the_image_is_read(folder):
 
 
 def test_the_next_image_takes_the_place_of_a_damaged_one(folder):
-    path = shard_path(folder, 1, 2)
+    path = shard(folder, 1)
     damage(path, path.read_bytes().index(torch.tensor(4).numpy().tobytes()))  # the last label
     dataset = LatentDataset(folder, damaged='skip')
     assert [dataset[i]['data_samples'].label for i in range(5)] == [0, 1, 2, 3, 0]
