@@ -70,6 +70,8 @@ class ClassifierExtractor(nn.Module):
     Args:
         config: Its config file.
         checkpoint: Its weights, as in :func:`mmwf.checkpoint.read_checkpoint`.
+        image_size: Side to which images are resized first (bicubic), for a classifier whose
+            pipeline takes images as they are; None for no resizing.
 
     Raises:
         UserError: If one of the files is missing, or the weights do not fit the config.
@@ -77,7 +79,7 @@ class ClassifierExtractor(nn.Module):
 
     knows_classes = True
 
-    def __init__(self, config: str, checkpoint: str):
+    def __init__(self, config: str, checkpoint: str, image_size: int | None = None):
         super().__init__()
         cfg = load_config(config)
         import_task_library(cfg)
@@ -87,8 +89,11 @@ class ClassifierExtractor(nn.Module):
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
             self.model = MODELS.build(cfg.model).eval()
-            # Without its first step, which reads a file.
-            self.pipeline = Compose(cfg.test_dataloader.dataset.pipeline[1:])
+            pipeline = cfg.test_dataloader.dataset.pipeline[1:]  # the first step reads a file
+            if image_size:
+                size = (image_size, image_size)
+                pipeline = [dict(type='Resize', scale=size, interpolation='bicubic'), *pipeline]
+            self.pipeline = Compose(pipeline)
         try:
             state_dict = read_checkpoint(checkpoint)['state_dict']
         except (FileNotFoundError, ValueError) as error:
@@ -105,6 +110,7 @@ class ClassifierExtractor(nn.Module):
             type='classifier',
             config=config,
             checkpoint=checkpoint,
+            image_size=image_size,
             weights_hash=hash_weights(self.model.state_dict()),
         )
 

@@ -1,3 +1,5 @@
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmcv.transforms import Compose
@@ -39,6 +41,18 @@ def test_a_classifier_sees_what_mmpretrain_sees(classifier, images, tmp_path):
         results = model.test_step(default_collate(items))
     expected = torch.stack([result.pred_score for result in results])
     assert torch.allclose(logits.softmax(1), expected, atol=1e-6)
+
+
+def test_a_classifier_may_look_at_enlarged_images(classifier, images):
+    small = images[:, :, :8, :8]
+    large = [
+        cv2.resize(image.permute(1, 2, 0).numpy(), (32, 32), interpolation=cv2.INTER_CUBIC)
+        for image in small
+    ]
+    large = torch.from_numpy(np.stack(large)).permute(0, 3, 1, 2)
+    enlarging = build_extractor(dict(classifier, image_size=32))
+    assert torch.equal(enlarging(small)[1], build_extractor(classifier)(large)[1])
+    assert enlarging.description['image_size'] == 32
 
 
 def test_the_description_tells_weights_apart(classifier, tmp_path):

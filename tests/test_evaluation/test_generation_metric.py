@@ -147,7 +147,11 @@ def test_the_protocol_is_in_the_result_and_fits_into_json(images, real, classifi
     weights_hash = protocol['extractor'].pop('weights_hash')
     assert len(weights_hash) == 16
     assert protocol == dict(
-        num_samples=24, **PROTOCOL, extractor=classifier, real=real, num_real=24
+        num_samples=24,
+        **PROTOCOL,
+        extractor=dict(classifier, image_size=None),
+        real=real,
+        num_real=24,
     )
 
 
