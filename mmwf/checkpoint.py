@@ -5,6 +5,7 @@ Importing this module makes MMEngine read local files, web addresses and ``hf://
 all safe and all understand the released weights.
 """
 
+import hashlib
 import io
 import pickle
 import re
@@ -379,3 +380,13 @@ def load_pretrained_backbone(backbone: nn.Module, path: str, prefix: str | None 
         {key: value for key, value in state_dict.items() if key not in match.unexpected}
     )
     print_log(f'{path}: {match}.', logger='current')
+
+
+def hash_weights(state_dict: Mapping[str, Tensor]) -> str:
+    """Returns 16 hexadecimal digits that identify weights, whatever file they are kept in."""
+    digest = hashlib.sha256()
+    for key in sorted(state_dict):
+        value = state_dict[key].detach().cpu().contiguous()
+        digest.update(f'{key} {value.dtype} {tuple(value.shape)}'.encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

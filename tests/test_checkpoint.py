@@ -248,3 +248,17 @@ def test_mmengine_loads_released_weights_into_a_classifier(
     with torch.no_grad():
         logits = model.head(model.extract_feat(golden['input'].double()))
     assert_close(logits, golden['logits'], rtol=1e-9, atol=1e-9)
+
+
+def test_the_hash_tells_weights_apart_and_not_their_order():
+    weights = {'a': torch.randn(2, 3), 'b': torch.tensor(4)}
+    value = checkpoint.hash_weights(weights)
+    assert len(value) == 16
+    assert checkpoint.hash_weights({'b': weights['b'], 'a': weights['a'].clone()}) == value
+    for change in (
+        {'a': weights['a'] + 1e-6},
+        {'a': weights['a'].reshape(3, 2)},
+        {'a': weights['a'].double()},
+        {'c': torch.tensor(0)},
+    ):
+        assert checkpoint.hash_weights({**weights, **change}) != value

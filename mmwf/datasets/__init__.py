@@ -1,0 +1,3 @@
+from .latents import LatentDataset
+
+__all__ = ['LatentDataset']

@@ -1,3 +1,4 @@
+from .generation import GenerationMetric
 from .segmentation import DumpSegResults, IoUMetric
 
-__all__ = ['DumpSegResults', 'IoUMetric']
+__all__ = ['DumpSegResults', 'GenerationMetric', 'IoUMetric']

@@ -1,0 +1,175 @@
+import pickle
+
+import pytest
+import torch
+from mmengine.registry import DATASETS
+from torch.utils.data import DataLoader
+
+from mmwf.datasets.latents import LatentDataset, ShardInfo, write_shard
+
+SHAPE = (4, 2, 3)
+COUNTS = (3, 2)  # of images in the two shards
+
+
+def write(folder, moments, **changes):
+    """Writes two shards; the labels count the images."""
+    settings = dict(
+        vae='a-vae',
+        vae_hash='cafe',
+        image_size=16,
+        classes=['a', 'b', 'c', 'd', 'e'],
+        num_images=5,
+        num_shards=2,
+    )
+    labels = torch.arange(5)
+    for index, part in enumerate(torch.arange(5).split(COUNTS)):
+        info = ShardInfo(index=index, **dict(settings, **changes))
+        write_shard(folder, moments[part], labels[part], info)
+
+
+@pytest.fixture
+def moments():
+    """Means and standard deviations of five images and their mirror images."""
+    means = torch.randn(5, 2, *SHAPE)
+    return torch.cat([means, torch.full_like(means, 0.5)], dim=2)
+
+
+@pytest.fixture
+def folder(tmp_path, moments):
+    write(tmp_path, moments)
+    return tmp_path
+
+
+def shard(folder, index):
+    return folder / f'latents-0000{index}-of-00002.safetensors'
+
+
+def damage(path, position):
+    """Changes a byte; a negative position counts from the end."""
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+def test_items_have_the_form_that_the_model_trains_on(folder):
+    dataset = DATASETS.build(dict(type='mmwf.LatentDataset', data_root=str(folder), shape=SHAPE))
+    items = [dataset[i] for i in range(len(dataset))]
+    assert [item['data_samples'].label for item in items] == [0, 1, 2, 3, 4]
+    assert {(item['inputs'].shape, item['inputs'].dtype) for item in items} == {
+        (torch.Size(SHAPE), torch.float32)
+    }
+    assert dataset.metainfo == dict(classes=['a', 'b', 'c', 'd', 'e'], vae_hash='cafe')
+
+
+@pytest.mark.parametrize('flip', [0, 1])
+def test_latents_have_the_scaled_mean_and_deviation(folder, moments, flip):
+    dataset = LatentDataset(folder, flip_prob=flip, scale=2.0)
+    drawn = torch.stack([dataset[3]['inputs'] for _ in range(2000)])
+    assert torch.allclose(drawn.mean(0), 2 * moments[3, flip, :4], atol=0.1)
+    assert torch.allclose(drawn.std(0), torch.tensor(1.0), atol=0.08)
+
+
+def test_half_of_the_latents_are_of_the_mirror_image(tmp_path, moments):
+    moments[:, 0, :4], moments[:, 1, :4] = -100, 100
+    write(tmp_path, moments)
+    dataset = LatentDataset(tmp_path)
+    share = sum(dataset[0]['inputs'].mean() > 0 for _ in range(1000)) / 1000
+    assert 0.45 < share < 0.55
+
+
+def test_workers_read_every_image_once(folder):
+    dataset = LatentDataset(folder)
+    dataset[0]  # leaves a shard open
+    loader = DataLoader(dataset, 2, num_workers=2, collate_fn=list)
+    labels = [item['data_samples'].label for batch in loader for item in batch]
+    assert labels == [0, 1, 2, 3, 4]
+
+
+def test_a_data_set_can_be_sent_to_another_process(folder):
+    dataset = LatentDataset(folder, flip_prob=0)
+    copy = pickle.loads(pickle.dumps(dataset))
+    torch.manual_seed(1)
+    first = dataset[4]['inputs']
+    torch.manual_seed(1)
+    assert torch.equal(copy[4]['inputs'], first)
+
+
+def test_a_wrong_shape_is_an_error_that_names_both(folder):
+    with pytest.raises(ValueError, match=r'shape \(4, 32, 32\), and .* have \(4, 2, 3\)'):
+        LatentDataset(folder, shape=(4, 32, 32))
+
+
+def test_another_vae_than_expected_is_an_error(folder):
+    LatentDataset(folder, vae_hash='cafe')
+    with pytest.raises(ValueError, match=r'a-vae \(cafe\), expected those of beef'):
+        LatentDataset(folder, vae_hash='beef')
+
+
+def test_shards_of_two_vaes_are_an_error(folder, moments, tmp_path_factory):
+    other = tmp_path_factory.mktemp('other')
+    write(other, moments, vae_hash='beef')
+    shard(other, 1).replace(shard(folder, 1))
+    with pytest.raises(ValueError, match="do not belong together: vae_hash is 'beef' and 'cafe'"):
+        LatentDataset(folder)
+
+
+def test_no_shards_are_an_error_that_names_the_tool(tmp_path):
+    with pytest.raises(ValueError, match=r'no shards .*imagenet_to_latents\.py'):
+        LatentDataset(tmp_path)
+
+
+def test_a_missing_shard_is_an_error(folder):
+    shard(folder, 0).unlink()
+    for damaged in ('refuse', 'skip'):
+        with pytest.raises(ValueError, match='1 of 2 shards are missing in .*: 0'):
+            LatentDataset(folder, damaged=damaged)
+
+
+@pytest.mark.parametrize('content', [slice(-5), slice(100), slice(0)])
+def test_a_truncated_shard_is_named_or_skipped(folder, content):
+    path = shard(folder, 0)
+    path.write_bytes(path.read_bytes()[content])
+    with pytest.raises(ValueError, match=rf'The shard {path} is damaged or truncated'):
+        LatentDataset(folder)
+    dataset = LatentDataset(folder, damaged='skip')
+    assert [dataset[i]['data_samples'].label for i in range(len(dataset))] == [3, 4]
+
+
+def test_a_file_of_something_else_is_no_shard(folder):
+    path = shard(folder, 1)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'mmwf_latents', b'mmwf_patents'))
+    with pytest.raises(ValueError, match=rf'{path} is no shard of latents'):
+        LatentDataset(folder)
+
+
+def test_a_copy_under_another_name_is_found(folder):
+    shard(folder, 1).write_bytes(shard(folder, 0).read_bytes())
+    with pytest.raises(ValueError, match=r'latents-00001-.* is a copy of latents-00000-'):
+        LatentDataset(folder)
+
+
+def test_a_flipped_bit_is_found_when_the_image_is_read(folder):
+    path = shard(folder, 1)
+    data = path.read_bytes()
+    header = 8 + int.from_bytes(data[:8], 'little')
+    for position in range(header, len(data), 3):
+        path.write_bytes(data)
+        damage(path, position)
+        with pytest.raises(ValueError, match=rf'Image [01] of the shard {path} is damaged'):
+            for flip in (0, 1):
+                dataset = LatentDataset(folder, flip_prob=flip)
+                for index in (3, 4):
+                    dataset[index]
+
+
+def test_the_next_image_takes_the_place_of_a_damaged_one(folder):
+    path = shard(folder, 1)
+    damage(path, path.read_bytes().index(torch.tensor(4).numpy().tobytes()))  # the last label
+    dataset = LatentDataset(folder, damaged='skip')
+    assert [dataset[i]['data_samples'].label for i in range(5)] == [0, 1, 2, 3, 0]
+
+
+def test_an_unknown_way_to_treat_damage_is_an_error(folder):
+    with pytest.raises(ValueError, match="'refuse' or 'skip', got 'ignore'"):
+        LatentDataset(folder, damaged='ignore')
