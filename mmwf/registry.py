@@ -5,6 +5,7 @@ their plain name too. What shares its name with a class of another library (hook
 is registered here.
 """
 
+from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
@@ -14,6 +15,7 @@ from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
 __all__ = [
+    'DATASETS',
     'HOOKS',
     'METRICS',
     'MODELS',
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 MODELS = Registry('model', parent=ROOT_MODELS, scope='mmwf', locations=['mmwf.models'])
+DATASETS = Registry('dataset', parent=ROOT_DATASETS, scope='mmwf', locations=['mmwf.datasets'])
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='mmwf', locations=['mmwf.engine'])
 METRICS = Registry('metric', parent=ROOT_METRICS, scope='mmwf', locations=['mmwf.evaluation'])
 OPTIM_WRAPPERS = Registry(

@@ -1,0 +1,3 @@
+from .generation import ImageFolder, SampleRequests
+
+__all__ = ['ImageFolder', 'SampleRequests']

@@ -1,0 +1,80 @@
+"""Data for image generation: images with labels to train on, and requests for samples."""
+
+import random
+from functools import partial
+from pathlib import Path
+
+from mmengine.structures import BaseDataElement
+from PIL import Image
+from torch.utils.data import Dataset
+
+from mmwf.registry import DATASETS
+
+from .images import center_crop
+
+
+def _open(path: str, mode: str) -> Image.Image:
+    with Image.open(path) as file:
+        return file.convert(mode)
+
+
+@DATASETS.register_module()
+class ImageFolder(Dataset):
+    """Images in one folder for each class, as pixels.
+
+    Args:
+        data_root: Holds ``CLASS/*.png`` (or ``.jpg`` ...); labels follow the sorted class names.
+        image_size: Side of the square that is cut out of each image (see :func:`.center_crop`).
+        channels: 3 for RGB, 1 for grey.
+        flip_prob: Probability of the mirror image.
+
+    Raises:
+        FileNotFoundError: If there are no classes, or one without images.
+    """
+
+    def __init__(
+        self, data_root: str | Path, image_size: int, channels: int = 3, flip_prob: float = 0.0
+    ):
+        from torchvision import datasets, transforms
+
+        crop = partial(center_crop, size=image_size)
+        flip = transforms.RandomHorizontalFlip(flip_prob)
+        self.images = datasets.ImageFolder(
+            str(data_root),
+            transforms.Compose([crop, flip, transforms.PILToTensor()]),
+            loader=partial(_open, mode='L' if channels == 1 else 'RGB'),
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict:
+        """Returns ``inputs``, (channels, image_size, image_size) in uint8, and the ``label``."""
+        image, label = self.images[index]
+        return dict(inputs=image, data_samples=BaseDataElement(label=label))
+
+
+@DATASETS.register_module()
+class SampleRequests(Dataset):
+    """Which samples to make in a test: a class and an index each.
+
+    Args:
+        num_samples: How many.
+        num_classes: Number of classes.
+        seed: Draws the classes at random, as DiT does. By default they take turns, so that each
+            comes equally often.
+    """
+
+    def __init__(self, num_samples: int, num_classes: int, seed: int | None = None):
+        if seed is None:
+            self.labels = [index % num_classes for index in range(num_samples)]
+        else:
+            self.labels = random.Random(seed).choices(range(num_classes), k=num_samples)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict:
+        """Returns data samples with ``label`` and ``index``; there are no inputs."""
+        sample = BaseDataElement(metainfo=dict(index=index), label=self.labels[index])
+        return dict(data_samples=sample)

@@ -1,0 +1,63 @@
+"""Plain image files, cut square as the papers on image generation do."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Lists the images in a folder and below, in the order of their names."""
+    return sorted(p for p in Path(folder).rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def center_crop(image: Image.Image, size: int) -> Image.Image:
+    """Scales an image until its shorter side is ``size``, and cuts out the middle square.
+
+    As ADM and DiT prepare ImageNet: halved by box filters while that leaves enough, then bicubic.
+    """
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    width, height = round(image.width * scale), round(image.height * scale)
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+class SquareImages(Dataset):
+    """Reads images as squares of one size.
+
+    Args:
+        paths: The files.
+        size: Side of the squares, in pixels.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], size: int):
+        self.paths = paths
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Returns an image, (3, size, size), uint8 as RGB.
+
+        Raises:
+            ValueError: If the file cannot be read as an image.
+        """
+        path = self.paths[index]
+        try:
+            with Image.open(path) as file:
+                image = center_crop(file.convert('RGB'), self.size)
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged files
+            raise ValueError(
+                f'Cannot read the image {path}: {error}. Repair or remove the file.'
+            ) from error
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
