@@ -1,5 +1,7 @@
 """Training losses and samples of the diffusion model."""
 
+import itertools
+
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -53,7 +55,7 @@ def test_with_the_ideal_denoiser_samples_have_the_distribution_of_the_data(sampl
     mean, std = 0.5, 0.2
     scheduler = build_scheduler(sampler)
     scheduler.set_timesteps(num_steps)
-    before = dict(zip(scheduler.timesteps.tolist(), scheduler.timesteps.tolist()[1:]))
+    before = dict(itertools.pairwise(scheduler.timesteps.tolist()))
     alphas_cumprod = scheduler.alphas_cumprod.double()
 
     def denoise(x, timesteps):

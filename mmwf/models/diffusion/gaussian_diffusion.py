@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mmwf.registry import MODELS
 
+from .decoder import LatentDecoder
 from .objective import variational_bound
 from .samplers import NUM_TIMESTEPS, SamplerSettings, build_scheduler, sample
-from .decoder import LatentDecoder
 
 
 @MODELS.register_module()

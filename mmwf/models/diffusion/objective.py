@@ -1,7 +1,7 @@
 """The loss of a learned variance (Improved DDPM, arXiv 2102.09672, section 3.1).
 
-Shapes: B images of C channels, T time steps. x_0 is an image, x_t the image with the noise of step t
-(from 0), and abar_t the cumulative product of the alphas.
+Shapes: B images of C channels, T time steps. x_0 is an image, x_t the image with the noise of step
+t (from 0), and abar_t the cumulative product of the alphas.
 """
 
 import math
