@@ -168,3 +168,38 @@ def draw_segmentation(
     figure.tight_layout(rect=(0, 0.05, 1, 0.99))
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def draw_generation(predictions: list[dict], path: Path, columns: int = 10) -> None:
+    """Draws generated images, a row for each class.
+
+    Args:
+        predictions: Samples as test.py's ``--out FILE.pkl`` writes them for image generation.
+        path: The PNG to write.
+        columns: Number of images of each class, at most.
+    """
+    labels = sorted({int(sample['label']) for sample in predictions})
+    height, width = predictions[0]['image'].shape[1:]
+    cell_height, cell_width = height + 2, width + 2  # with a white line between
+    mosaic = np.full((cell_height * len(labels), cell_width * columns, 3), 255, np.uint8)
+    for row, label in enumerate(labels):
+        images = [sample['image'] for sample in predictions if int(sample['label']) == label]
+        for column, image in enumerate(images[:columns]):
+            y, x = row * cell_height + 1, column * cell_width + 1
+            mosaic[y : y + height, x : x + width] = np.asarray(image).transpose(1, 2, 0)
+    inches = max(0.6, height / 150)  # of one image
+    figure, ax = plt.subplots(figsize=(inches * columns + 1, inches * len(labels) + 0.9))
+    ax.imshow(mosaic, interpolation='nearest')
+    ax.set_xticks([])
+    ax.set_yticks([(row + 0.5) * cell_height - 0.5 for row in range(len(labels))], labels)
+    ax.set_ylabel('class that was asked for')
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    protocol = predictions[0]['protocol']
+    ax.set_title(
+        f'{protocol["sampler"].upper()}, {protocol["num_steps"]} steps, '
+        f'guidance {protocol["cfg_scale"]:g}, seed {protocol["seed"]}'
+    )
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

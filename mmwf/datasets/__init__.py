@@ -1,3 +1,4 @@
-from .generation import ImageFolder, SampleRequests
+from .image_folder import ImageFolder
+from .sample_requests import SampleRequests
 
 __all__ = ['ImageFolder', 'SampleRequests']

@@ -21,13 +21,17 @@ class LatentDecoder:
         self.scale = scale
         self._vae = None
 
-    @torch.no_grad()
-    def __call__(self, latents: Tensor) -> Tensor:
-        """Maps latents (B, 4, S, S) to images (B, 3, 8 * S, 8 * S), about from -1 to 1.
+    def load(self) -> None:
+        """Loads the VAE, if that is not done yet.
 
         Raises:
             ValueError: If there is no such VAE.
         """
         if self._vae is None:
             self._vae = load_vae(self.path)
+
+    @torch.no_grad()
+    def __call__(self, latents: Tensor) -> Tensor:
+        """Maps latents (B, 4, S, S) to images (B, 3, 8 * S, 8 * S), about from -1 to 1."""
+        self.load()
         return self._vae.to(latents.device).decode(latents / self.scale).sample

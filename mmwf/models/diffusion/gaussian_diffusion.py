@@ -1,6 +1,6 @@
 """Training and sampling of class-conditional diffusion models, in pixels or latents."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 
 import torch
@@ -122,20 +122,28 @@ class GaussianDiffusion(BaseModel):
         ]
 
     @torch.no_grad()
-    def sample(self, labels: Sequence[int], indices: Sequence[int]) -> Tensor:
+    def sample(
+        self,
+        labels: Sequence[int],
+        indices: Sequence[int],
+        progress: Callable[[Iterable], Iterable] = iter,
+    ) -> Tensor:
         """Samples images.
 
         Args:
             labels: The classes to show, B of them.
             indices: With the seed of the settings, what the noise of each image depends on.
+            progress: Goes through the steps, and may show how far it is, as tqdm does.
 
         Returns:
             (B, 3, height, width), uint8 on the CPU, RGB.
 
         Raises:
-            ValueError: If a label is out of range.
+            ValueError: If a label is out of range, or there is no VAE.
         """
         classes = self._to_tensor(labels)
+        if self.decode:
+            self.decode.load()  # what is missing shows before the work
         denoiser = self.denoiser
         x = sample(
             lambda x, t: denoiser.forward_guided(x, t, classes, self.settings.cfg_scale),
@@ -144,13 +152,19 @@ class GaussianDiffusion(BaseModel):
             self.settings,
             clip_sample=self.decode is None,
             device=classes.device,
+            progress=progress,
         )
         if self.decode:
             x = self.decode(x)
         pixels = (x * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         return pixels.expand(-1, 3, -1, -1).cpu()  # grey becomes RGB
 
-    def _to_tensor(self, labels: Sequence[int]) -> Tensor:
+    def check_labels(self, labels: Sequence[int]) -> None:
+        """Checks that there are such classes.
+
+        Raises:
+            ValueError: If a label is out of range.
+        """
         num_classes = self.denoiser.num_classes
         for label in labels:
             if not 0 <= label < num_classes:
@@ -158,4 +172,7 @@ class GaussianDiffusion(BaseModel):
                     f'Expected labels from 0 to {num_classes - 1} (num_classes={num_classes}), '
                     f'got {label}.'
                 )
+
+    def _to_tensor(self, labels: Sequence[int]) -> Tensor:
+        self.check_labels(labels)
         return torch.tensor(labels, device=self.betas.device)

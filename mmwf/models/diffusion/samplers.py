@@ -88,6 +88,7 @@ def sample(
     *,
     clip_sample: bool,
     device: torch.device | str,
+    progress: Callable[[Iterable], Iterable] = iter,
 ) -> Tensor:
     """Samples images or latents.
 
@@ -101,6 +102,7 @@ def sample(
         settings: How to sample.
         clip_sample: As in :func:`build_scheduler`.
         device: Where to compute.
+        progress: Goes through the steps, and may show how far it is, as tqdm does.
 
     Returns:
         (B, C, S, S).
@@ -110,7 +112,7 @@ def sample(
     x = x.to(device)
     scheduler = build_scheduler(settings.sampler, clip_sample)
     scheduler.set_timesteps(settings.num_steps)
-    for timestep in scheduler.timesteps:
+    for timestep in progress(scheduler.timesteps):
         out = denoise(x, timestep.to(device).expand(len(x)))
         if settings.sampler == 'ddim':
             out = out[:, : shape[0]]  # it has no use for the variance
