@@ -22,6 +22,7 @@ test_evaluator = dict(
         type='classifier',
         config='configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py',
         checkpoint='work_dirs/quickstart/classification/epoch_20.pth',
+        image_size=32,
     ),
     real='data/digits/val',
     metric=['fid', 'class_accuracy'],

@@ -114,7 +114,10 @@ def sample(
     scheduler.set_timesteps(settings.num_steps)
     for timestep in progress(scheduler.timesteps):
         out = denoise(x, timestep.to(device).expand(len(x)))
-        if settings.sampler == 'ddim':
-            out = out[:, : shape[0]]  # it has no use for the variance
-        x = scheduler.step(out, timestep, x, generator=generators).prev_sample
+        if settings.sampler == 'ddpm':
+            step = scheduler.step(out, timestep, x, generator=generators)
+        else:
+            # No use for the variance; the noise must agree with the image after clipping.
+            step = scheduler.step(out[:, : shape[0]], timestep, x, use_clipped_model_output=True)
+        x = step.prev_sample
     return x

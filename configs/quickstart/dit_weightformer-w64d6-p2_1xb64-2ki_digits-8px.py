@@ -26,15 +26,15 @@ model = dict(
 )
 
 optim_wrapper = dict(
-    optimizer=dict(lr=2e-3, betas=(0.9, 0.99)),
+    optimizer=dict(lr=1e-2, betas=(0.9, 0.99)),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, end=100, by_epoch=False),
-    dict(type='CosineAnnealingLR', eta_min=2e-5, T_max=2900, begin=100, end=3000, by_epoch=False),
+    dict(type='CosineAnnealingLR', eta_min=1e-4, T_max=2000, end=2000, by_epoch=False),
 ]
-train_cfg = dict(max_iters=3000)
-# 3000 iterations are few: an average over the last hundred.
+train_cfg = dict(max_iters=2000)
+# 2000 iterations are few: an average over the last hundred.
 custom_hooks = [
     dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=1e-2, strict_load=True)
 ]
