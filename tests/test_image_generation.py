@@ -1,9 +1,11 @@
 """Configs of image generation made small: training, resuming, testing and sampling."""
 
 import copy
+import pickle
 import re
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from mmengine.config import Config
@@ -11,11 +13,13 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
+from sklearn.datasets import load_sample_images
 
 from mmwf.apis.environment import build_runner, import_task_library
 from mmwf.datasets.digits import write_digits
 
 ROOT = Path(__file__).parents[1]
+README = ROOT / 'configs/generation/README.md'
 GENERATION = sorted(p.name for p in (ROOT / 'configs/generation').glob('*.py'))
 (DIGITS,) = (ROOT / 'configs/quickstart').glob('dit_*.py')
 TINY = dict(embed_dims=8, depth=3, mlp_ratio=2)
@@ -135,8 +139,6 @@ def test_the_average_of_the_weights_survives_a_resume_and_goes_on(config):
 
 
 def test_testing_samples_from_the_average_of_the_weights(config, tmp_path):
-    import pickle
-
     build_runner(copy.deepcopy(config)).train()
     config.load_from = str(Path(config.work_dir) / 'iter_2.pth')
     build_runner(config).test()
@@ -148,6 +150,30 @@ def test_testing_samples_from_the_average_of_the_weights(config, tmp_path):
     images = model.sample([s['label'] for s in samples], range(12))
     for sample, image in zip(samples, images, strict=True):
         torch.testing.assert_close(sample['image'], image, rtol=0, atol=1)
+
+
+def test_the_readmes_config_for_pictures_of_ones_own_trains(tmp_path):
+    (text,) = re.findall(r'```python\n(_base_.*?)```', README.read_text(), flags=re.DOTALL)
+    for i, image in enumerate(load_sample_images().images):
+        (tmp_path / f'data/class-{i}').mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / f'data/class-{i}/0.jpg'), image)
+    changes = {
+        "_base_ = 'configs": f"_base_ = '{ROOT}/configs",
+        'data/flowers/train': str(tmp_path / 'data'),
+        'dict(input_size=64': f'dict(arch={dict(TINY, _delete_=True)}, input_size=64',
+    }
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    (tmp_path / 'mine.py').write_text(text)
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    cfg.work_dir, cfg.train_cfg.max_iters = str(tmp_path / 'work'), 1
+    cfg.model.test_cfg.num_steps = 2
+    cfg.train_dataloader.update(
+        batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False
+    )
+    runner = build_runner(cfg)
+    assert runner.train().sample([4], [0]).shape == (1, 3, 64, 64)
 
 
 @pytest.mark.parametrize('with_cp', [False, True])

@@ -42,7 +42,7 @@ def backbone_of(state_dict: Mapping[str, Tensor]) -> WeightFormer:
 
 
 def denoiser_of(state_dict: Mapping[str, Tensor]) -> Denoiser:
-    """Builds, without memory for its weights, the denoiser whose weights are in a diffusion model's.
+    """Builds, without memory for its weights, the denoiser that some weights are of.
 
     Args:
         state_dict: Weights under our names, with ``denoiser.*``.

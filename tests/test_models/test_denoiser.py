@@ -8,6 +8,8 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from mmwf import ops
+from mmwf.apis.convert import convert_released
+from mmwf.apis.environment import UserError
 from mmwf.checkpoint import mmwf_to_released, read_checkpoint, released_to_mmwf
 from mmwf.models import Denoiser
 
@@ -87,6 +89,21 @@ def test_released_names_survive_a_round_trip_through_a_file(released_weights, re
     for name, content in (('bare', back), ('training', dict(ema=back, model={}, opt={}))):
         torch.save(content, tmp_path / name)
         assert set(read_checkpoint(tmp_path / name)['state_dict']) == set(ours)
+
+
+def test_the_tool_converts_a_released_file_both_ways(released_weights, tmp_path):
+    src, ours, back = (str(tmp_path / name) for name in ('a.pth', 'b.pth', 'c.safetensors'))
+    torch.save(dict(model=released_weights), src)
+    count = len(released_weights)
+    assert f'{count} of {count} keys matched' in convert_released(src, ours)
+    assert f'{count} of {count} keys matched' in convert_released(ours, back, reverse=True)
+    result = load_file(back)
+    assert result.keys() == released_weights.keys()
+    assert all(torch.equal(result[key], value) for key, value in released_weights.items())
+    del released_weights['blocks.1.linear1.w1']
+    torch.save(released_weights, src)
+    with pytest.raises(UserError, match='missing: denoiser.blocks.1.mlp.fc1.predictor.u'):
+        convert_released(src, ours)
 
 
 def test_a_key_of_another_denoiser_is_named(released_weights):
