@@ -44,6 +44,11 @@ class ImageFolder(Dataset):
             loader=partial(_open, mode='L' if channels == 1 else 'RGB'),
         )
 
+    @property
+    def metainfo(self) -> dict:
+        """The names of the classes, which MMEngine keeps in checkpoints."""
+        return dict(classes=self.images.classes)
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -19,6 +19,9 @@ class SampleRequests(Dataset):
             comes equally often.
     """
 
+    #: MMEngine asks for it.
+    metainfo: dict = {}
+
     def __init__(self, num_samples: int, num_classes: int, seed: int | None = None):
         if seed is None:
             self.labels = [index % num_classes for index in range(num_samples)]

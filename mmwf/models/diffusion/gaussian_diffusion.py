@@ -12,7 +12,7 @@ from mmwf.registry import MODELS
 
 from .decoder import LatentDecoder
 from .objective import variational_bound
-from .samplers import NUM_TIMESTEPS, SamplerSettings, build_scheduler, sample
+from .samplers import NUM_TIMESTEPS, SamplerSettings, build_scheduler, run_sampler
 
 
 @MODELS.register_module()
@@ -117,7 +117,8 @@ class GaussianDiffusion(BaseModel):
         images = self.sample(labels, [sample.index for sample in data_samples])
         metainfo = dict(protocol=asdict(self.settings))
         return [
-            BaseDataElement(metainfo=metainfo, image=image, label=label)
+            # A clone, since a part of the batch would be written to files as the whole batch.
+            BaseDataElement(metainfo=metainfo, image=image.clone(), label=label)
             for image, label in zip(images, labels, strict=True)
         ]
 
@@ -145,7 +146,7 @@ class GaussianDiffusion(BaseModel):
         if self.decode:
             self.decode.load()  # what is missing shows before the work
         denoiser = self.denoiser
-        x = sample(
+        x = run_sampler(
             lambda x, t: denoiser.forward_guided(x, t, classes, self.settings.cfg_scale),
             (denoiser.in_channels, denoiser.input_size, denoiser.input_size),
             indices,

@@ -80,7 +80,7 @@ def make_generators(seed: int, indices: Iterable[int]) -> list[torch.Generator]:
     ]
 
 
-def sample(
+def run_sampler(
     denoise: Callable[[Tensor, Tensor], Tensor],
     shape: tuple[int, ...],
     indices: Sequence[int],
