@@ -87,7 +87,7 @@ TASKS = {
         by_name_only=True,
     ),
     'generation': Task(
-        config='configs/quickstart/dit_weightformer-w64d6-p2_1xb64-2ki_digits-8px.py',
+        config='configs/quickstart/dit_weightformer-w64d6-p2_1xb64-1500i_digits-8px.py',
         prepare=_prepare_digits,
         metrics={'class_accuracy': ('class_accuracy', 1), 'fid_digits': ('fid', 1)},
         draw=pictures.draw_generation,

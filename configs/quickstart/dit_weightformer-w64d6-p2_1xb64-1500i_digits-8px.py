@@ -22,7 +22,7 @@ model = dict(
     ),
     vae=None,
     data_preprocessor=dict(type='mmwf.PixelPreprocessor'),
-    test_cfg=dict(sampler='ddim', num_steps=50, cfg_scale=2.0),
+    test_cfg=dict(sampler='ddim', num_steps=25, cfg_scale=2.0),
 )
 
 optim_wrapper = dict(
@@ -31,13 +31,13 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, end=100, by_epoch=False),
-    dict(type='CosineAnnealingLR', eta_min=1e-4, T_max=2000, end=2000, by_epoch=False),
+    dict(type='CosineAnnealingLR', eta_min=1e-4, T_max=1500, end=1500, by_epoch=False),
 ]
-train_cfg = dict(max_iters=2000)
-# 2000 iterations are few: an average over the last hundred.
+train_cfg = dict(max_iters=1500)
+# 1500 iterations are few: an average over the last hundred.
 custom_hooks = [
     dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=1e-2, strict_load=True)
 ]
 auto_scale_lr = dict(base_batch_size=64)
 
-default_hooks = dict(logger=dict(interval=100), checkpoint=dict(interval=1000, max_keep_ckpts=2))
+default_hooks = dict(logger=dict(interval=100), checkpoint=dict(interval=500, max_keep_ckpts=2))
