@@ -1,7 +1,7 @@
 """Every config is tested by existing: found by glob, built, and trained for a step.
 
-The classifiers are trained here, at full size; ``test_detection.py`` and
-``test_segmentation.py`` train the others, made small.
+The classifiers are trained here, at full size; ``test_detection.py``, ``test_segmentation.py`` and
+``test_image_generation.py`` train the others, made small.
 """
 
 import ast
@@ -31,6 +31,7 @@ TRAINED_IN = {
     'mmpretrain': 'test_configs.py',
     'mmdet': 'test_detection.py',
     'mmseg': 'test_segmentation.py',
+    'mmengine': 'test_image_generation.py',
 }
 CLASSIFIERS = [
     path for path in LEAVES if Config.fromfile(ROOT / path).default_scope == 'mmpretrain'

@@ -13,10 +13,12 @@ from sklearn.datasets import load_sample_images
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmwf import ops
+from mmwf.analysis.flops import count_multiply_adds
 from mmwf.apis.environment import import_task_library
 
 ROOT = Path(__file__).parents[1]
 PREDICTORS = ROOT / 'configs/predictors'
+GENERATION = ROOT / 'configs/generation'
 DOCUMENTS = sorted(p for p in ROOT.rglob('*.md') if '.venv' not in p.parts)
 
 
@@ -109,6 +111,29 @@ def test_the_table_of_predictors_is_measured(row):
 def test_the_table_of_predictors_lists_every_config():
     listed = {row[0] for row in predictor_rows()}
     assert listed > set(PREDICTORS.glob('*.py'))
+
+
+def generation_rows():
+    table = (GENERATION / 'README.md').read_text()
+    return re.findall(
+        r'^\| \[[\w-]+\]\((.+?)\) \| (.+?) M \| (.+?) G \|', table, flags=re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize('row', generation_rows(), ids=lambda row: row[0])
+def test_the_table_of_generators_is_measured(row):
+    path, parameters, multiply_adds = row
+    cfg = Config.fromfile(GENERATION / path)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    assert f'{sum(p.numel() for p in model.parameters()) / 1e6:.2f}' == parameters
+    if 'small' in path:  # the others take seconds to build
+        counts = count_multiply_adds(MODELS.build(cfg.model), (256, 256))
+        assert f'{counts["total"] / 1e9:.3f}' == multiply_adds
+
+
+def test_the_table_of_generators_lists_every_config():
+    assert {row[0] for row in generation_rows()} == {p.name for p in GENERATION.glob('*.py')}
 
 
 def test_the_tenth_strategy_passes_the_tests_of_all(tmp_path, run_python):

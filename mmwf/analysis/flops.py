@@ -45,7 +45,7 @@ FREE = {
     gelu silu relu relu_ sigmoid tanh _softmax
     avg_pool2d max_pool2d_with_indices _adaptive_avg_pool2d mean sum
     upsample_bilinear2d upsample_bicubic2d upsample_nearest2d
-    add add_ sub mul mul_ div pow sqrt rsqrt clamp
+    add add_ sub mul mul_ div pow sqrt rsqrt clamp exp cos sin embedding
     view _unsafe_view permute transpose t expand unsqueeze squeeze select slice split
     split_with_sizes unbind cat stack constant_pad_nd clone copy_ repeat alias detach _to_copy
     as_strided_
@@ -126,6 +126,24 @@ def _count_heads(
     return parts
 
 
+def _count_denoiser(denoiser: nn.Module) -> int:
+    """Counts one prediction of a diffusion model's denoiser, without guidance."""
+    side = denoiser.input_size
+    x, zero = torch.empty(1, denoiser.in_channels, side, side), torch.zeros(1, dtype=torch.long)
+    return _count(denoiser, x, zero, zero)[0]
+
+
+def _count_parts(model: nn.Module, shape: tuple[int, int], **heads: bool) -> dict[str, int]:
+    """Counts the parts of a model with a backbone."""
+    parts = {}
+    parts['backbone'], features = _count(model.backbone, torch.empty(1, 3, *shape))
+    neck = getattr(model, 'neck', None)
+    parts['neck'] = 0
+    if neck is not None:
+        parts['neck'], features = _count(neck, features)
+    return parts | _count_heads(model, features, **heads)
+
+
 def count_multiply_adds(
     model: nn.Module,
     shape: tuple[int, int],
@@ -137,9 +155,9 @@ def count_multiply_adds(
     """Counts the multiply-adds of one image, as the paper does.
 
     Args:
-        model: A classifier, detector or segmentor of mmpretrain, mmdet or mmseg, on the CPU. It is
-            put into evaluation mode.
-        shape: Height and width of the image.
+        model: A classifier, detector or segmentor of mmpretrain, mmdet or mmseg, or a diffusion
+            model, on the CPU. It is put into evaluation mode.
+        shape: Height and width of the image. A diffusion model has a size of its own.
         mask_head: Whether a detector's mask heads count too. In the paper they do not.
         auxiliary_head: Whether a segmentor's auxiliary head counts too, which is there for
             training only.
@@ -149,26 +167,25 @@ def count_multiply_adds(
         ``backbone``, ``neck`` (0 if there is none), each head, ``total``, and ``params``, the
         number of all parameters, heads that were not counted included; where there is an auxiliary
         head, ``params_without_auxiliary`` leaves it out. Box heads run on as many proposals as the
-        model makes in testing, mask heads on as many detections.
+        model makes in testing, mask heads on as many detections. Of a diffusion model ``denoiser``,
+        for one step without guidance.
 
     Raises:
         NotImplementedError: If the model uses an operation whose cost is not known.
-        ValueError: If the model has no backbone.
+        ValueError: If the model has no backbone and no denoiser.
     """
-    if not hasattr(model, 'backbone'):
-        raise ValueError(f'Expected a model with a backbone, got {type(model).__name__}.')
+    if not hasattr(model, 'backbone') and not hasattr(model, 'denoiser'):
+        raise ValueError(
+            f'Expected a model with a backbone or a denoiser, got {type(model).__name__}.'
+        )
     model.eval()
-    parts = {}
     # The parameters are real; they become fake where they are used.
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with torch.no_grad(), ops.use_backend(backend), fake:
-        image = torch.empty(1, 3, *shape)
-        parts['backbone'], features = _count(model.backbone, image)
-        neck = getattr(model, 'neck', None)
-        parts['neck'] = 0
-        if neck is not None:
-            parts['neck'], features = _count(neck, features)
-        parts |= _count_heads(model, features, mask_head, auxiliary_head)
+        if hasattr(model, 'denoiser'):
+            parts = dict(denoiser=_count_denoiser(model.denoiser))
+        else:
+            parts = _count_parts(model, shape, mask_head=mask_head, auxiliary_head=auxiliary_head)
     params = sum(p.numel() for p in model.parameters())
     result = dict(parts, total=sum(parts.values()), params=params)
     auxiliary = getattr(model, 'auxiliary_head', None)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmwf.checkpoint import match_keys, mmwf_to_released, read_checkpoint
-from mmwf.models import WeightFormer
+from mmwf.models import Denoiser, WeightFormer
 from mmwf.version import __version__
 
 from .environment import UserError
@@ -41,8 +41,46 @@ def backbone_of(state_dict: Mapping[str, Tensor]) -> WeightFormer:
         )
 
 
+def denoiser_of(state_dict: Mapping[str, Tensor]) -> Denoiser:
+    """Builds, without memory for its weights, the denoiser that some weights are of.
+
+    Args:
+        state_dict: Weights under our names, with ``denoiser.*``.
+
+    Raises:
+        KeyError: If the patch embedding, the position table or the first MLP is missing.
+    """
+    width, in_channels, patch_size, _ = state_dict['denoiser.patch_embed.proj.weight'].shape
+    side = math.isqrt(state_dict['denoiser.pos_embed'].shape[1])
+    hidden = len(state_dict['denoiser.blocks.0.mlp.fc1.bias'])
+    blocks = {m[1] for k in state_dict if (m := re.match(r'denoiser\.blocks\.(\d+)\.', k))}
+    with torch.device('meta'):
+        return Denoiser(
+            arch=dict(embed_dims=width, depth=len(blocks), mlp_ratio=hidden / width),
+            input_size=side * patch_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            num_classes=len(state_dict['denoiser.label_embed.weight']) - 1,
+        )
+
+
+def _expected_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the weights, without their content, of the whole model that some weights are of."""
+    if 'denoiser.patch_embed.proj.weight' in state_dict:
+        return {f'denoiser.{k}': v for k, v in denoiser_of(state_dict).state_dict().items()}
+    backbone = backbone_of(state_dict)
+    expected = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
+    if 'head.fc.weight' in state_dict:
+        classes = len(state_dict['head.fc.weight'])
+        expected['head.fc.weight'] = torch.empty(classes, backbone.embed_dims, device='meta')
+        expected['head.fc.bias'] = torch.empty(classes, device='meta')
+    return expected
+
+
 def convert_released(src: str, dst: str, reverse: bool = False) -> str:
-    """Converts a released checkpoint to one of mmpretrain's ImageClassifier, or back.
+    """Converts a released checkpoint to one of our models, or back.
+
+    Ours is mmpretrain's ImageClassifier or, for image generation, ``mmwf.GaussianDiffusion``.
 
     Args:
         src: As in :func:`mmwf.checkpoint.read_checkpoint`.
@@ -53,7 +91,7 @@ def convert_released(src: str, dst: str, reverse: bool = False) -> str:
         A sentence that says what was done and how many keys matched.
 
     Raises:
-        UserError: If the file is no WeightFormer classifier, or incomplete.
+        UserError: If the file is no WeightFormer classifier or denoiser, or incomplete.
     """
     suffix = Path(dst).suffix
     if suffix != '.pth' and not (reverse and suffix == '.safetensors'):
@@ -62,19 +100,14 @@ def convert_released(src: str, dst: str, reverse: bool = False) -> str:
         )
     try:
         state_dict = read_checkpoint(src)['state_dict']
-        backbone = backbone_of(state_dict)
+        expected = _expected_weights(state_dict)
     except FileNotFoundError as error:
         raise UserError(str(error)) from error
     except (KeyError, ValueError) as error:
-        raise UserError(f'{src} is no WeightFormer classifier: {error}') from error
-    expected = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
-    if 'head.fc.weight' in state_dict:
-        classes = len(state_dict['head.fc.weight'])
-        expected['head.fc.weight'] = torch.empty(classes, backbone.embed_dims, device='meta')
-        expected['head.fc.bias'] = torch.empty(classes, device='meta')
+        raise UserError(f'{src} is no WeightFormer classifier or denoiser: {error}') from error
     match = match_keys(expected, state_dict)
     if match.num_matched < match.num_expected or match.unexpected:
-        raise UserError(f'{src} is no complete WeightFormer classifier: {match}.')
+        raise UserError(f'{src} is no complete WeightFormer classifier or denoiser: {match}.')
     if reverse:
         content = {'model': mmwf_to_released(state_dict)}
     else:

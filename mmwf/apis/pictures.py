@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import matplotlib
 import matplotlib.image
 import numpy as np
@@ -166,5 +167,49 @@ def draw_segmentation(
     )
     figure.suptitle(f'{len(shown)} of {len(predictions)} test images')
     figure.tight_layout(rect=(0, 0.05, 1, 0.99))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_generation(predictions: list[dict], path: Path, columns: int = 10) -> None:
+    """Draws generated images, a row for each class.
+
+    Args:
+        predictions: Samples as test.py's ``--out FILE.pkl`` writes them for image generation.
+        path: The PNG to write.
+        columns: Number of images of each class, at most.
+    """
+    labels = sorted({int(sample['label']) for sample in predictions})
+    height, width = predictions[0]['image'].shape[1:]
+    zoom = max(1, 64 // height)  # tiny images are hard to read
+    cell = np.array([height * zoom + 2, width * zoom + 2])  # with a white line between
+    mosaic = np.full((*(cell * (len(labels), columns)), 3), 255, np.uint8)
+    for row, label in enumerate(labels):
+        images = [sample['image'] for sample in predictions if int(sample['label']) == label]
+        for column, image in enumerate(images[:columns]):
+            image = cv2.resize(
+                np.asarray(image).transpose(1, 2, 0),
+                None,
+                fx=zoom,
+                fy=zoom,
+                interpolation=cv2.INTER_CUBIC,
+            )
+            y, x = cell * (row, column) + 1
+            mosaic[y : y + image.shape[0], x : x + image.shape[1]] = image
+    rows_height, columns_width = np.array(mosaic.shape[:2]) / 110  # inches
+    figure, ax = plt.subplots(figsize=(columns_width + 1.2, rows_height + 1))
+    ax.imshow(mosaic, interpolation='none')
+    ax.set_xticks([])
+    ax.set_yticks([(row + 0.5) * cell[0] - 0.5 for row in range(len(labels))], labels)
+    ax.set_ylabel('class that was asked for')
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    protocol = predictions[0]['protocol']
+    ax.set_title(
+        f'{protocol["sampler"].upper()}, {protocol["num_steps"]} steps, '
+        f'guidance {protocol["cfg_scale"]:g}, seed {protocol["seed"]}',
+        fontsize=10,
+    )
+    figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -34,6 +34,7 @@ class Task:
             factor.
         draw: Draws the predictions (the content of test.py's ``--out FILE.pkl``) to a PNG.
         starts_from: The task whose trained backbone this one starts from.
+        judged_by: The task whose trained model reads the images that this one generates.
         by_name_only: Whether the task is left out unless it is named: its recipe is unfinished.
     """
 
@@ -42,6 +43,7 @@ class Task:
     metrics: dict[str, tuple[str, float]]
     draw: Callable[[list, Path], None]
     starts_from: str | None = None
+    judged_by: str | None = None
     by_name_only: bool = False
 
 
@@ -84,6 +86,13 @@ TASKS = {
         starts_from='classification',
         by_name_only=True,
     ),
+    'generation': Task(
+        config='configs/quickstart/dit_weightformer-w64d6-p2_1xb64-1500i_digits-8px.py',
+        prepare=_prepare_digits,
+        metrics={'class_accuracy': ('class_accuracy', 1), 'fid_digits': ('fid', 1)},
+        draw=pictures.draw_generation,
+        judged_by='classification',
+    ),
 }
 
 
@@ -115,8 +124,12 @@ def run_task(name: str, task: Task) -> dict:
         train += ['--cfg-options', f'{option}.type=Pretrained', f'{option}.checkpoint={weights}']
     seconds = _run_tool(*train)
     metrics_file, predictions_file = work_dir / 'metrics.json', work_dir / 'predictions.pkl'
-    test = ('tools/test.py', task.config, _last_checkpoint(name), '--work-dir', work_dir)
-    _run_tool(*test, '--out', metrics_file, predictions_file)
+    test = ['tools/test.py', task.config, _last_checkpoint(name), '--work-dir', work_dir]
+    test += ['--out', metrics_file, predictions_file]
+    if task.judged_by:
+        judge = _last_checkpoint(task.judged_by)
+        test += ['--cfg-options', f'test_evaluator.extractor.checkpoint={judge}']
+    _run_tool(*test)
     metrics = mmengine.load(metrics_file)
     task.draw(mmengine.load(predictions_file), OUT / f'{name}.png')
     entry = {
@@ -126,10 +139,10 @@ def run_task(name: str, task: Task) -> dict:
 
 
 def _in_order(names: list[str]) -> list[str]:
-    """Puts before each task the one that it starts from, unless that has been trained already."""
+    """Puts before each task the one that it needs, unless that has been trained already."""
     ordered = []
     for name in names:
-        needed = TASKS[name].starts_from
+        needed = TASKS[name].starts_from or TASKS[name].judged_by
         if needed and needed not in ordered and (needed in names or not _last_checkpoint(needed)):
             ordered.append(needed)
         if name not in ordered:

@@ -1,6 +1,15 @@
 from .backbones import WeightFormer
+from .diffusion import Denoiser, GaussianDiffusion, PixelPreprocessor
 from .layers import LayerNorm2d
 from .necks import SimpleFPN
 from .tta import InstanceTTAModel
 
-__all__ = ['InstanceTTAModel', 'LayerNorm2d', 'SimpleFPN', 'WeightFormer']
+__all__ = [
+    'Denoiser',
+    'GaussianDiffusion',
+    'InstanceTTAModel',
+    'LayerNorm2d',
+    'PixelPreprocessor',
+    'SimpleFPN',
+    'WeightFormer',
+]

@@ -178,8 +178,18 @@ def test_a_segmentors_auxiliary_head_is_apart():
     assert counts['params'] - counts['params_without_auxiliary'] == auxiliary > 0
 
 
+# DiT's paper (arXiv 2212.09748, table 4).
+@pytest.mark.parametrize(('arch', 'giga'), [('dit-small', 6.06), ('dit-base', 23.01)])
+def test_a_denoiser_costs_what_its_paper_says(arch, giga):
+    denoiser = dict(type='mmwf.Denoiser', arch=arch)
+    model = MODELS.build(dict(type='mmwf.GaussianDiffusion', denoiser=denoiser))
+    counts = count_multiply_adds(model, (224, 224))
+    assert counts['denoiser'] / 1e9 == pytest.approx(giga, abs=0.006)
+    assert counts['total'] == counts['denoiser']
+
+
 def test_a_model_without_backbone_is_an_error():
-    with pytest.raises(ValueError, match='a model with a backbone, got Linear'):
+    with pytest.raises(ValueError, match='a backbone or a denoiser, got Linear'):
         count_multiply_adds(nn.Linear(2, 2), (32, 32))
 
 

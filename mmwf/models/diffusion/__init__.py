@@ -1,0 +1,4 @@
+from .denoiser import Denoiser
+from .gaussian_diffusion import GaussianDiffusion, PixelPreprocessor
+
+__all__ = ['Denoiser', 'GaussianDiffusion', 'PixelPreprocessor']

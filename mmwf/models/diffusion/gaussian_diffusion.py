@@ -1,0 +1,179 @@
+"""Training and sampling of class-conditional diffusion models, in pixels or latents."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+
+import torch
+from mmengine.model import BaseDataPreprocessor, BaseModel
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from mmwf.registry import MODELS
+
+from .decoder import LatentDecoder
+from .objective import variational_bound
+from .samplers import NUM_TIMESTEPS, SamplerSettings, build_scheduler, run_sampler
+
+
+@MODELS.register_module()
+class PixelPreprocessor(BaseDataPreprocessor):
+    """Maps pixels to [-1, 1]."""
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Maps ``inputs``, if there are any, from uint8 to float32; the rest stays."""
+        data = super().forward(data, training)
+        if 'inputs' in data:
+            data['inputs'] = data['inputs'].float() / 127.5 - 1
+        return data
+
+
+@MODELS.register_module()
+class GaussianDiffusion(BaseModel):
+    """A diffusion model as DiT trains it, on latents or on pixels.
+
+    1000 steps of linear noise; the denoiser predicts the noise and where the variance lies between
+    its bounds.
+
+    Args:
+        denoiser: Config of the denoiser.
+        vae: For latents, ``path`` and ``scale`` of a :class:`.LatentDecoder`; None for pixels.
+        test_cfg: The :class:`.SamplerSettings`.
+        data_preprocessor: ``dict(type='mmwf.PixelPreprocessor')`` for pixels. Latents are taken as
+            they are.
+        init_cfg: As in MMEngine.
+
+    Raises:
+        ValueError: If ``test_cfg`` has a setting out of range, or asks for guidance that the
+            denoiser is not trained for.
+    """
+
+    def __init__(
+        self,
+        denoiser: dict,
+        vae: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(data_preprocessor, init_cfg)
+        self.denoiser = MODELS.build(denoiser)
+        self.decode = LatentDecoder(**vae) if vae else None
+        self.settings = SamplerSettings(**(test_cfg or {}))
+        self.denoiser.check_guidance(self.settings.cfg_scale)
+        self.scheduler = build_scheduler()
+        self.register_buffer('betas', self.scheduler.betas.double(), persistent=False)
+
+    def forward(
+        self,
+        data_samples: Sequence[BaseDataElement],
+        inputs: Tensor | None = None,
+        mode: str = 'predict',
+    ) -> dict[str, Tensor] | list[BaseDataElement]:
+        """Computes losses or samples images.
+
+        Args:
+            data_samples: With a ``label`` each; to sample, also with an ``index``.
+            inputs: Images in [-1, 1] or latents to train on, (B, C, S, S).
+            mode: ``'loss'`` or ``'predict'``.
+
+        Returns:
+            The losses, or as many samples as data samples (see :meth:`predict`).
+
+        Raises:
+            ValueError: If a label is out of range, the inputs have another shape than the denoiser
+                expects, or the mode is not known.
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(data_samples)
+        raise ValueError(f"Expected mode 'loss' or 'predict', got {mode!r}.")
+
+    def loss(self, inputs: Tensor, data_samples: Sequence[BaseDataElement]) -> dict[str, Tensor]:
+        """Computes the losses at random steps.
+
+        Returns:
+            ``loss_mse``, of the noise, and ``loss_vb``, the variational bound, which trains the
+            variance alone.
+        """
+        labels = self._to_tensor([sample.label for sample in data_samples])
+        timesteps = torch.randint(NUM_TIMESTEPS, labels.shape, device=labels.device)
+        noise = torch.randn_like(inputs)
+        noisy = self.scheduler.add_noise(inputs, noise, timesteps)
+        predicted, variance = self.denoiser(noisy, timesteps, labels).float().chunk(2, dim=1)
+        bound = variational_bound(
+            inputs, noisy, timesteps, predicted.detach(), variance, self.betas
+        )
+        return dict(loss_mse=((predicted - noise) ** 2).mean(), loss_vb=bound.mean())
+
+    def predict(self, data_samples: Sequence[BaseDataElement]) -> list[BaseDataElement]:
+        """Samples an image for each ``label`` and ``index``.
+
+        Returns:
+            Samples with ``image``, (3, height, width) in uint8 on the CPU, RGB, and ``label``; and
+            with the settings as ``protocol``.
+        """
+        labels = [sample.label for sample in data_samples]
+        images = self.sample(labels, [sample.index for sample in data_samples])
+        metainfo = dict(protocol=asdict(self.settings))
+        return [
+            # A clone, since a part of the batch would be written to files as the whole batch.
+            BaseDataElement(metainfo=metainfo, image=image.clone(), label=label)
+            for image, label in zip(images, labels, strict=True)
+        ]
+
+    @torch.no_grad()
+    def sample(
+        self,
+        labels: Sequence[int],
+        indices: Sequence[int],
+        progress: Callable[[Iterable], Iterable] = iter,
+    ) -> Tensor:
+        """Samples images.
+
+        Args:
+            labels: The classes to show, B of them.
+            indices: With the seed of the settings, what the noise of each image depends on.
+            progress: Goes through the steps, and may show how far it is, as tqdm does.
+
+        Returns:
+            (B, 3, height, width), uint8 on the CPU, RGB.
+
+        Raises:
+            ValueError: If a label is out of range, or there is no VAE.
+        """
+        classes = self._to_tensor(labels)
+        if self.decode:
+            self.decode.load()  # what is missing shows before the work
+        denoiser = self.denoiser
+        x = run_sampler(
+            lambda x, t: denoiser.forward_guided(x, t, classes, self.settings.cfg_scale),
+            (denoiser.in_channels, denoiser.input_size, denoiser.input_size),
+            indices,
+            self.settings,
+            clip_sample=self.decode is None,
+            device=classes.device,
+            progress=progress,
+        )
+        if self.decode:
+            x = self.decode(x)
+        pixels = (x * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+        return pixels.expand(-1, 3, -1, -1).cpu()  # grey becomes RGB
+
+    def check_labels(self, labels: Sequence[int]) -> None:
+        """Checks that there are such classes.
+
+        Raises:
+            ValueError: If a label is out of range.
+        """
+        num_classes = self.denoiser.num_classes
+        for label in labels:
+            if not 0 <= label < num_classes:
+                raise ValueError(
+                    f'Expected labels from 0 to {num_classes - 1} (num_classes={num_classes}), '
+                    f'got {label}.'
+                )
+
+    def _to_tensor(self, labels: Sequence[int]) -> Tensor:
+        self.check_labels(labels)
+        return torch.tensor(labels, device=self.betas.device)

@@ -1,0 +1,133 @@
+"""``tools/sample.py``: files, grid and mistakes; and two processes as one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from safetensors.torch import load_file
+
+from mmwf.apis import sample
+from mmwf.apis.environment import UserError
+
+ROOT = Path(__file__).parents[2]
+(DIGITS,) = (ROOT / 'configs/quickstart').glob('dit_*.py')
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """Config and checkpoint of a small model whose weights are all at random."""
+    folder = tmp_path_factory.mktemp('model')
+    config = folder / 'toy.py'
+    config.write_text(
+        f'_base_ = {str(DIGITS)!r}\n'
+        'arch = dict(_delete_=True, embed_dims=8, depth=2, mlp_ratio=2)\n'
+        'model = dict(denoiser=dict(arch=arch), test_cfg=dict(num_steps=2))\n'
+    )
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(config).model)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
+    return str(config), str(folder / 'model.pth')
+
+
+def images(folder):
+    return {p.name: cv2.imread(str(p)).astype(int) for p in Path(folder).glob('0*.png')}
+
+
+def differs(one, two):
+    assert one.keys() == two.keys()
+    return any(np.abs(one[name] - two[name]).max() > 1 for name in one)
+
+
+def test_the_seed_decides_and_batches_change_nothing(trained, tmp_path):
+    def run(name, *args):
+        folder = str(tmp_path / name)
+        sample.main(
+            [*trained, '--out', folder, '--classes', '3', '8', '--num-per-class', '3', *args]
+        )
+        return images(folder)
+
+    first = run('first', '--seed', '5')
+    assert sorted(first) == [f'0000{i}_class-{3 if i < 3 else 8}.png' for i in range(6)]
+    assert all(image.shape == (8, 8, 3) for image in first.values())
+    assert not differs(first, run('again', '--seed', '5', '--batch-size', '4'))
+    assert differs(first, run('other', '--seed', '6'))
+    assert differs(first, run('guided', '--seed', '5', '--cfg-scale', '4'))
+    assert differs(first, run('ddpm', '--seed', '5', '--sampler', 'ddpm', '--steps', '3'))
+    grid = cv2.imread(str(tmp_path / 'first' / 'grid.png'))
+    assert min(grid.shape[:2]) > 100 and grid.std() > 10
+
+
+def test_two_processes_sample_as_one(trained, tmp_path):
+    args = ['--classes', '0', '1', '--num-per-class', '3']
+    sample.main([*trained, '--out', str(tmp_path / 'one'), *args])
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    done = subprocess.run(
+        ['bash', 'tools/dist_sample.sh', *trained, '2', '--out', str(tmp_path / 'two'), *args],
+        cwd=ROOT,
+        env=dict(os.environ, PYTHONPATH=path, PYTHON=sys.executable, OMP_NUM_THREADS='1'),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'batch 1/1: 100%' in done.stderr and (tmp_path / 'two' / 'grid.png').exists()
+    assert not differs(images(tmp_path / 'one'), images(tmp_path / 'two'))
+
+
+def test_released_weights_are_loaded_as_they_are(tmp_path):
+    golden = load_file(ROOT / 'tests/data/weightformer_dit_h48_d5_in8.safetensors')
+    weights = {k.removeprefix('param/'): v for k, v in golden.items() if k.startswith('param/')}
+    torch.save(dict(model=weights), tmp_path / 'released.pth')
+    cfg = Config.fromfile(DIGITS)
+    cfg.model.denoiser.arch = dict(embed_dims=48, depth=5, mlp_ratio=4)
+    cfg.model.denoiser.in_channels = 4
+    denoiser = sample.load_model(cfg, str(tmp_path / 'released.pth')).denoiser
+    expected = weights['blocks.1.linear1.w']
+    assert torch.equal(denoiser.blocks[1].mlp.fc1.weight, expected)
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['--classes', '10'], 'labels from 0 to 9 .*got 10'),
+        (['--classes', '1', '--steps', '30'], 'divide 1000.*got 30'),
+        (['--classes', '1', '--num-per-class', '0'], '1 or more'),
+        (
+            ['--classes', '1', '--cfg-options', 'model.denoiser.label_drop_rate=0.0'],
+            'label_drop_rate > 0',
+        ),
+        (
+            ['--classes', '1', '--cfg-options', 'model.denoiser.arch.embed_dims=16'],
+            'does not fit the model of the config: .* mismatched',
+        ),
+        (
+            [
+                '--classes',
+                '1',
+                '--cfg-options',
+                'model.vae._delete_=True',
+                'model.vae.path=/nowhere/vae',
+            ],
+            'hf download',
+        ),
+    ],
+)
+def test_a_mistake_is_told_before_the_work(trained, tmp_path, args, message):
+    with pytest.raises(UserError, match=message):
+        sample.main([*trained, '--out', str(tmp_path / 'out'), *args])
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_config_without_a_diffusion_model_is_refused(trained, tmp_path):
+    config = 'configs/classification/weightformer-tiny-p16_8xb256_in1k.py'
+    with pytest.raises(UserError, match='configs/generation'):
+        sample.main([str(ROOT / config), trained[1], '--classes', '1', '--out', str(tmp_path)])

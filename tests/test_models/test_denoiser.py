@@ -1,0 +1,200 @@
+"""The denoiser against tensors of the released model and the sizes in DiT's paper."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from mmwf import ops
+from mmwf.apis.convert import convert_released
+from mmwf.apis.environment import UserError
+from mmwf.checkpoint import mmwf_to_released, read_checkpoint, released_to_mmwf
+from mmwf.models import Denoiser
+
+GOLDEN = Path(__file__).parents[1] / 'data/weightformer_dit_h48_d5_in8.safetensors'
+ARCHS = {
+    'weightformer': dict(embed_dims=16, depth=3, mlp_ratio=2),
+    'dit': dict(embed_dims=16, depth=3, mlp_ratio=2, num_heads=2),
+}
+archs = pytest.mark.parametrize('arch', ARCHS.values(), ids=ARCHS)
+
+
+@pytest.fixture(scope='module')
+def golden():
+    """Tensors of the released denoiser: parameters, inputs and outputs."""
+    return load_file(GOLDEN)
+
+
+@pytest.fixture
+def released_weights(golden):
+    return {k.removeprefix('param/'): v for k, v in golden.items() if k.startswith('param/')}
+
+
+@pytest.fixture
+def released(released_weights):
+    arch = dict(embed_dims=48, depth=5, mlp_ratio=4)
+    model = Denoiser(arch, input_size=8, patch_size=2, num_classes=10)
+    weights = released_to_mmwf(released_weights)
+    model.load_state_dict({k.removeprefix('denoiser.'): v for k, v in weights.items()})
+    return model.eval()
+
+
+def build(arch, **kwargs):
+    return Denoiser(arch, **dict(dict(input_size=4, patch_size=2, num_classes=5), **kwargs))
+
+
+def batch(size=3, channels=4, side=4):
+    return torch.randn(size, channels, side, side), torch.arange(size) * 300, torch.arange(size)
+
+
+def relative_error(actual, expected):
+    assert actual.shape == expected.shape
+    return ((actual - expected).abs().max() / expected.abs().max()).item()
+
+
+@pytest.mark.parametrize('backend', sorted(ops.BACKENDS))
+@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+@torch.no_grad()
+def test_it_is_the_released_model(released, golden, backend, dtype, tolerance):
+    released.to(dtype)
+    with ops.use_backend(backend):
+        out = released(golden['input'].to(dtype), golden['t'], golden['y'])
+    assert relative_error(out, golden['output']) < tolerance
+
+
+@torch.no_grad()
+def test_guidance_is_that_of_the_released_model(released, golden):
+    """Its batch holds each image twice, with and without label; the guided noise is the same."""
+    x, t, y = (golden[f'cfg_{name}'][:1] for name in ('input', 't', 'y'))
+    expected = golden['cfg_output']
+    assert relative_error(released.forward_guided(x, t, y, 4.0), expected[:1]) < 1e-5
+    without_label = released(x, t, torch.tensor([10]))
+    assert_close(without_label[:, 3:], expected[1:, 3:].float(), rtol=1e-5, atol=1e-5)
+    assert_close(released.forward_guided(x, t, y, 1.0), released(x, t, y))
+
+
+def test_the_position_table_is_the_released_one(released_weights):
+    model = Denoiser(dict(embed_dims=48, depth=1, mlp_ratio=4), input_size=8, patch_size=2)
+    assert_close(model.pos_embed, released_weights['pos_embed'])
+
+
+def test_released_names_survive_a_round_trip_through_a_file(released_weights, released, tmp_path):
+    ours = released_to_mmwf(released_weights)
+    assert set(ours) == {f'denoiser.{key}' for key in released.state_dict()}
+    back = mmwf_to_released(ours)
+    assert list(back) == list(released_weights)
+    assert all(torch.equal(back[key], released_weights[key]) for key in back)
+    for name, content in (('bare', back), ('training', dict(ema=back, model={}, opt={}))):
+        torch.save(content, tmp_path / name)
+        assert set(read_checkpoint(tmp_path / name)['state_dict']) == set(ours)
+
+
+def test_the_tool_converts_a_released_file_both_ways(released_weights, tmp_path):
+    src, ours, back = (str(tmp_path / name) for name in ('a.pth', 'b.pth', 'c.safetensors'))
+    torch.save(dict(model=released_weights), src)
+    count = len(released_weights)
+    assert f'{count} of {count} keys matched' in convert_released(src, ours)
+    assert f'{count} of {count} keys matched' in convert_released(ours, back, reverse=True)
+    result = load_file(back)
+    assert result.keys() == released_weights.keys()
+    assert all(torch.equal(result[key], value) for key, value in released_weights.items())
+    del released_weights['blocks.1.linear1.w1']
+    torch.save(released_weights, src)
+    with pytest.raises(UserError, match='missing: denoiser.blocks.1.mlp.fc1.predictor.u'):
+        convert_released(src, ours)
+
+
+def test_a_key_of_another_denoiser_is_named(released_weights):
+    with pytest.raises(ValueError, match='blocks.0.attn.qkv.weight.*denoiser'):
+        released_to_mmwf(released_weights | {'blocks.0.attn.qkv.weight': torch.zeros(1)})
+    with pytest.raises(ValueError, match='blocks.0.attn.qkv.weight.*no counterpart'):
+        mmwf_to_released({f'denoiser.{k}': v for k, v in build(ARCHS['dit']).state_dict().items()})
+
+
+# DiT's paper (arXiv 2212.09748, table 4) gives 33 M for S/2 and 130 M for B/2.
+@pytest.mark.parametrize(('arch', 'millions'), [('dit-small', 33), ('dit-base', 130)])
+def test_the_baseline_has_the_size_of_its_paper(arch, millions):
+    with torch.device('meta'):
+        parameters = sum(p.numel() for p in Denoiser(arch).parameters())
+    assert round(parameters / 1e6) == millions
+
+
+@archs
+def test_it_begins_at_zero_and_training_reaches_every_weight(arch):
+    model = build(arch)
+    x, timesteps, labels = batch()
+    assert not model(x, timesteps, labels).any()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for _ in range(3):  # the output layer first, then the gates, then what they let through
+        optimizer.zero_grad()
+        (model(x, timesteps, labels) - 1).pow(2).mean().backward()
+        optimizer.step()
+    unchanged = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
+    assert not unchanged
+
+
+@archs
+def test_gradient_checkpointing_changes_no_gradient(arch, randomize):
+    grads = []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        model = randomize(build(arch, with_cp=with_cp))
+        model(*batch()).pow(2).sum().backward()
+        grads.append([p.grad for p in model.parameters()])
+    assert_close(grads[0], grads[1])
+
+
+@archs
+@torch.no_grad()
+def test_an_image_depends_on_its_own_label_and_step_alone(arch, randomize):
+    model = randomize(build(arch)).eval()
+    x, timesteps, labels = batch()
+    out = model(x, timesteps, labels)
+    assert_close(model(x[1:2], timesteps[1:2], labels[1:2]), out[1:2])
+    for other in (model(x, timesteps + 1, labels), model(x, timesteps, labels.flip(0))):
+        assert not torch.allclose(other[0], out[0], atol=1e-4)
+
+
+@torch.no_grad()
+def test_labels_are_dropped_in_training_alone(randomize):
+    model = randomize(build(ARCHS['weightformer'], label_drop_rate=0.25))
+    x, timesteps = torch.randn(1, 4, 4, 4).expand(400, -1, -1, -1), torch.zeros(400)
+    labels = torch.full((400,), 2)
+    with_label, without = model.eval()(x[:2], timesteps[:2], torch.tensor([2, 5]))
+    in_training = model.train()(x, timesteps, labels)
+    dropped = (in_training - without).abs().amax(dim=(1, 2, 3)) < 1e-4
+    assert 0.18 < dropped.float().mean() < 0.32
+    kept = in_training[~dropped]
+    assert_close(kept, with_label.expand_as(kept), rtol=1e-4, atol=1e-4)
+
+
+def test_guidance_needs_a_row_for_no_label():
+    model = build(ARCHS['weightformer'], label_drop_rate=0.0)
+    assert len(model.label_embed.weight) == 5
+    with pytest.raises(ValueError, match='label_drop_rate > 0'):
+        model.forward_guided(*batch(), cfg_scale=2.0)
+
+
+def test_inputs_of_another_shape_are_refused():
+    x, timesteps, labels = batch(side=8)
+    with pytest.raises(ValueError, match=r'\(batch, 4, 4, 4\), got \(3, 4, 8, 8\)'):
+        build(ARCHS['dit'])(x, timesteps, labels)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        (dict(arch='small'), 'weightformer-small'),
+        (dict(arch=dict(embed_dims=16)), 'mlp_ratio'),
+        (dict(arch=dict(embed_dims=18, depth=1, mlp_ratio=2)), 'multiple of 4'),
+        (dict(arch=dict(embed_dims=16, depth=1, mlp_ratio=2, num_heads=3)), 'num_heads'),
+        (dict(input_size=9), 'multiple of patch_size'),
+        (dict(label_drop_rate=1.0), r'\[0, 1\)'),
+    ],
+)
+def test_a_wrong_argument_is_named(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        build(**dict(dict(arch=ARCHS['weightformer']), **kwargs))
