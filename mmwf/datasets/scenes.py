@@ -37,14 +37,16 @@ PHOTOGRAPHS = {
 }
 NUM_SCENES = {'train': 400, 'val': 100}
 SIDES = 88, 128  # smallest and largest side of a scene
-DIGIT_HEIGHTS = 24, 56
-NUM_DIGITS = 2, 5
-MAX_ANGLE = 15
+DIGIT_HEIGHTS = 22, 40
+DIGIT_COLORS = 180, 255  # in each channel
+NUM_DIGITS = 4, 8
+MAX_ANGLE = 10
 CROWD_SHARE = 0.15  # of the scenes have a crowd
 CROWD_HEIGHTS = 12, 16
 CROWD_DIGITS = 5, 9
-MIN_VISIBLE = 0.65  # share of a digit that later ones leave visible
-MIN_CONTRAST = 70  # of 255, between a digit and what it is pasted on
+MIN_VISIBLE = 0.8  # share of a digit that later ones leave visible
+DIMMING = 0.15, 0.4  # of photographs; digits are brighter than what is behind, as on their scans
+MIN_CONTRAST = 40  # of 255, between a digit and what it is pasted on, perhaps another digit
 PLACE_TRIES = 20
 
 
@@ -103,14 +105,15 @@ def read_photographs(split: str) -> list[np.ndarray]:
 
 
 def _crop(rng: np.random.Generator, photograph: np.ndarray) -> np.ndarray:
-    """Cuts a scene's background out of a photograph, at random size and place."""
+    """Cuts a scene's background out of a photograph, at random size and place, and dims it."""
     h, w = rng.integers(SIDES[0], SIDES[1], size=2, endpoint=True)
     scale = rng.uniform(1, max(1, min(3, photograph.shape[0] / h, photograph.shape[1] / w)))
     height, width = int(h * scale), int(w * scale)
     y = rng.integers(photograph.shape[0] - height, endpoint=True)
     x = rng.integers(photograph.shape[1] - width, endpoint=True)
     crop = photograph[y : y + height, x : x + width]
-    return cv2.resize(crop, (int(w), int(h)), interpolation=cv2.INTER_AREA)
+    crop = cv2.resize(crop, (int(w), int(h)), interpolation=cv2.INTER_AREA)
+    return rng.uniform(*DIMMING) * crop
 
 
 def _opacity(
@@ -143,10 +146,10 @@ def _opacity(
 
 
 def _contrasting_color(rng: np.random.Generator, behind: np.ndarray) -> np.ndarray:
-    """Chooses a colour, (3,), that is much brighter or darker than ``behind``, (3,)."""
+    """Chooses a bright colour, (3,), unlike ``behind``, (3,)."""
     while True:
-        color = rng.uniform(0, 255, size=3)
-        if abs(color.mean() - behind.mean()) >= MIN_CONTRAST:
+        color = rng.uniform(*DIGIT_COLORS, size=3)
+        if np.linalg.norm(color - behind) >= MIN_CONTRAST:
             return color
 
 

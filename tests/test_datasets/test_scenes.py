@@ -87,17 +87,24 @@ def test_what_is_pasted_hides_what_is_behind_it_but_not_too_much():
     canvas = scenes._Canvas(np.full((20, 20, 3), 128, np.uint8))
     back, front, cover = (np.zeros((20, 20), np.float32) for _ in range(3))
     back[5:15, 5:15] = 1
-    front[5:15, 12:18] = 1
+    front[5:15, 13:18] = 1
     cover[:, :12] = 1
     assert canvas.paste(rng, back, digit=3)
     assert canvas.paste(rng, front, digit=7)
     assert not canvas.paste(rng, cover, digit=1)  # would hide the 3
     scene = canvas.scene()
-    assert [(i.digit, i.mask.sum()) for i in scene.instances] == [(3, 70), (7, 60)]
+    assert [(i.digit, i.mask.sum()) for i in scene.instances] == [(3, 80), (7, 50)]
     labels = scene.index_map()
-    assert labels[10, 11] == 4 and labels[10, 12] == 8 and labels[0, 0] == 0
-    behind, pasted = scene.image[0, 0].mean(), scene.image[10, 6].mean()
-    assert abs(pasted - behind) >= scenes.MIN_CONTRAST - 1
+    assert labels[10, 12] == 4 and labels[10, 13] == 8 and labels[0, 0] == 0
+    colors = [scene.image[10, x].astype(float) for x in (6, 15)]
+    assert min(color.min() for color in colors) >= scenes.DIGIT_COLORS[0]
+
+
+def test_a_digit_on_a_digit_has_another_color():
+    rng = np.random.default_rng(0)
+    behind = np.array([220.0, 220, 220])
+    colors = np.array([scenes._contrasting_color(rng, behind) for _ in range(100)])
+    assert np.linalg.norm(colors - behind, axis=1).min() >= scenes.MIN_CONTRAST
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])

@@ -9,19 +9,19 @@ train_pipeline = [
     dict(type='mmwf.LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     # No flip: a digit in a mirror is another class, or none.
-    dict(type='RandomResize', scale=(128, 128), ratio_range=(0.8, 1.25), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(96, 96), cat_max_ratio=0.95),
-    dict(type='PhotoMetricDistortion'),
+    dict(type='RandomResize', scale=(68, 68), ratio_range=(0.8, 1.25), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=(64, 64), cat_max_ratio=0.95),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
     dict(type='mmwf.LoadImageFromFile'),
+    dict(type='Resize', scale=(68, 68), keep_ratio=True),
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
 tta_pipeline = _base_.tta_pipeline
 tta_pipeline[1].transforms[0] = [
-    dict(type='Resize', scale_factor=ratio, keep_ratio=True) for ratio in (0.8, 1.0, 1.25)
+    dict(type='Resize', scale=(size, size), keep_ratio=True) for size in (60, 68, 76)
 ]
 tta_pipeline[1].transforms[1] = [dict(type='RandomFlip', prob=0.0)]
 
@@ -46,7 +46,7 @@ scenes = dict(
     ),
 )
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=16,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(**scenes, pipeline=train_pipeline),

@@ -1,5 +1,5 @@
 # Digits on photographs in COCO's format, written by tools/dataset_converters/digit_scenes.py, at
-# half their size: at most 64 x 64.
+# about half their size: at most 64 x 64.
 _base_ = 'coco_instance_lsj_1024.py'
 
 data_help = """The scenes come with the project: python tools/dataset_converters/digit_scenes.py
@@ -9,20 +9,20 @@ train_pipeline = [
     dict(type='mmwf.LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     # No flip: a digit in a mirror is another class, or none.
-    dict(type='Resize', scale=(128, 128), keep_ratio=True),
+    dict(type='RandomResize', scale=(64, 64), ratio_range=(0.8, 1.0), keep_ratio=True),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = (128, 128)
+test_pipeline[1].scale = (64, 64)
 tta_pipeline = _base_.tta_pipeline
 tta_pipeline[1].transforms[0] = [
-    dict(type='Resize', scale=(size, size), keep_ratio=True) for size in (112, 128)
+    dict(type='Resize', scale=(size, size), keep_ratio=True) for size in (56, 64)
 ]
 tta_pipeline[1].transforms[1] = [dict(type='RandomFlip', prob=0.0)]
 
 scenes = dict(data_root='data/scenes/coco', metainfo=dict(classes=tuple('0123456789')))
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=16,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(

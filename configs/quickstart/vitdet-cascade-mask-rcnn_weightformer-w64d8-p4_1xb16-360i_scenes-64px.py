@@ -32,7 +32,7 @@ box_head = dict(
 )
 model = dict(
     # The classifier's normalisation.
-    data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, pad_size_divisor=128),
+    data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, pad_size_divisor=64),
     backbone=dict(
         arch=dict(_delete_=True, embed_dims=64, depth=8, mlp_ratio=4),
         patch_size=4,
@@ -52,27 +52,27 @@ model = dict(
         rpn=dict(sampler=dict(num=64)),
         rpn_proposal=dict(nms_pre=200, max_per_img=num_proposals),
         rcnn=[
-            dict(stage, sampler=dict(stage.sampler, num=32))
+            dict(stage, sampler=dict(stage.sampler, num=16, pos_fraction=0.5))
             for stage in _base_.model.train_cfg.rcnn
         ],
     ),
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=num_proposals)),
 )
 
-max_iters = 12 * 400 // 8
+max_iters = 360
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = [
-    dict(type='CosineAnnealingLR', eta_min=2e-5, T_max=max_iters, end=max_iters, by_epoch=False),
+    dict(type='CosineAnnealingLR', eta_min=3e-5, T_max=max_iters, end=max_iters, by_epoch=False),
     dict(type='LinearLR', start_factor=1e-2, end=30, by_epoch=False),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict()
 test_cfg = dict()
-auto_scale_lr = dict(base_batch_size=8)
+auto_scale_lr = dict(base_batch_size=16)
 
 default_hooks = dict(
     logger=dict(interval=25),
