@@ -35,7 +35,7 @@ PHOTOGRAPHS = {
         ('sklearn.datasets.images', ['china.jpg']),
     ],
 }
-NUM_SCENES = {'train': 400, 'val': 100}
+NUM_SCENES = {'train': 1200, 'val': 100}
 SIDES = 88, 128  # smallest and largest side of a scene
 DIGIT_HEIGHTS = 22, 40
 DIGIT_COLORS = 180, 255  # in each channel

@@ -88,7 +88,7 @@ def test_the_picture_shows_the_truth_beside_the_predictions(scenes, tmp_path):
     assert image.shape[0] > 300 and image.shape[1] > 600 and image.std() > 0.1
 
 
-def test_the_detector_trains_is_tested_and_shown(scenes, tmp_path):
+def test_the_detector_trains_in_two_processes_is_tested_and_shown(scenes, tmp_path):
     config = quickstart.TASKS['detection'].config
     out, shown = tmp_path / 'out', tmp_path / 'shown'
     options = [
@@ -101,8 +101,9 @@ def test_the_detector_trains_is_tested_and_shown(scenes, tmp_path):
         'model.test_cfg.rcnn.score_thr=0.0',
         'model.test_cfg.rcnn.max_per_img=10',
     ]
-    train = ('tools/train.py', config, '--work-dir', out, '--no-validate')
-    run_tool(*train, '--cfg-options', *options)
+    two = ('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', 2)
+    train = (*two, 'tools/train.py', config, '--launcher', 'pytorch', '--work-dir', out)
+    run_tool(*train, '--no-validate', '--cfg-options', *options)
     checkpoint = (out / 'last_checkpoint').read_text()
     test = ('tools/test.py', config, checkpoint, '--work-dir', out, '--cfg-options', *options)
     metrics_file, results_file = tmp_path / 'metrics.json', tmp_path / 'results.pkl'

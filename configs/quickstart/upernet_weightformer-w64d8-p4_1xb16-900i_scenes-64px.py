@@ -14,7 +14,7 @@ _base_ = [
     '../_base_/runtime/segmentation.py',
 ]
 
-width, channels, crop_size, max_iters = 64, 32, (64, 64), 800
+width, channels, crop_size, max_iters = 64, 32, (64, 64), 900
 # With mmseg's 0.01 the few channels learn "digit or background" first, and then which digit only
 # after hundreds of iterations.
 classifier_init = dict(type='Normal', std=0.1, override=dict(name='conv_seg'))
