@@ -37,9 +37,9 @@ PHOTOGRAPHS = {
 }
 NUM_SCENES = {'train': 1200, 'val': 100}
 SIDES = 88, 128  # smallest and largest side of a scene
-DIGIT_HEIGHTS = 22, 40
+DIGIT_HEIGHTS = 26, 44
 DIGIT_COLORS = 180, 255  # in each channel
-NUM_DIGITS = 4, 8
+NUM_DIGITS = 4, 7
 MAX_ANGLE = 10
 CROWD_SHARE = 0.15  # of the scenes have a crowd
 CROWD_HEIGHTS = 12, 16
