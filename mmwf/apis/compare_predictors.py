@@ -1,17 +1,19 @@
 """``tools/analysis_tools/compare_predictors.py``: trains the quick start's classifier with each way
-to predict weights, on handwritten digits, with several seeds."""
+to predict weights, on handwritten digits, with several seeds, and measures their speed."""
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import mmengine
 from mmengine.config import Config
 
-from mmwf.analysis.benchmark import describe_machine
+from mmwf.analysis.benchmark import Settings, describe_machine, measure
 from mmwf.datasets.digits import write_digits
 
 from . import environment
+from .benchmark import build_backbone
 from .environment import UserError
 
 CLASSIFIER = 'configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py'
@@ -66,24 +68,29 @@ def train(cfg: Config) -> float:
     return runner.test()['accuracy/top1']
 
 
-def format_table(runs: dict[str, dict[str, float]]) -> str:
+def measure_speed(rows: dict[str, str]) -> dict[str, float]:
+    """Measures the configs of some rows (WeightFormer-T) in one run, in images/s at 224 x 224."""
+    models = {name: partial(build_backbone, path, 224) for name, path in rows.items()}
+    return {row['model']: row['images_per_second'] for row in measure(models, 224, Settings())}
+
+
+def format_table(runs: dict[str, dict[str, float]], speed: dict[str, float]) -> str:
     """Formats the results as a markdown table.
 
     Args:
         runs: For each row, top-1 in % by seed.
+        speed: For each row, images/s. The ratio is to the first row's.
     """
     seeds = sorted({seed for row in runs.values() for seed in row}, key=int)
-    lines = [
-        f'| predictor | {" | ".join(f"seed {seed}" for seed in seeds)} | mean | min - max |',
-        '|---' * (len(seeds) + 3) + '|',
-    ]
+    header = [f'seed {seed}' for seed in seeds] + ['mean', 'min - max', 'images/s', 'ratio']
+    lines = [f'| predictor | {" | ".join(header)} |', '|---' * (len(header) + 1) + '|']
+    reference = speed[next(iter(runs))]
     for name, row in runs.items():
         values = list(row.values())
         cells = [f'{row[seed]:.1f}' if seed in row else '' for seed in seeds]
-        mean = f'{sum(values) / len(values):.1f}'
-        lines.append(
-            f'| {name} | {" | ".join(cells)} | {mean} | {min(values):.1f} - {max(values):.1f} |'
-        )
+        cells += [f'{sum(values) / len(values):.1f}', f'{min(values):.1f} - {max(values):.1f}']
+        cells += [f'{speed[name]:.1f}', f'{speed[name] / reference:.2f}']
+        lines.append(f'| {name} | {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 
@@ -125,6 +132,11 @@ def main(argv: list[str] | None = None) -> None:
             mmengine.dump(results, out, indent=2)
             seconds = time.perf_counter() - start
             print(f'{name}, seed {seed}: top-1 {top1:.1f} ({seconds:.0f} s)', flush=True)
-    shown = {name: runs[name] for name in args.rows}
-    print(f'Top-1 on the digits after {args.epochs} epochs, in % ({out}):\n')
-    print(format_table(shown))
+    if not set(args.rows) <= set(results.get('images_per_second', {})):
+        results['images_per_second'] = measure_speed({name: rows[name] for name in args.rows})
+        mmengine.dump(results, out, indent=2)
+    print(
+        f'Top-1 on the digits after {args.epochs} epochs, in %; images/s of WeightFormer-T at '
+        f'224 x 224, batch size 1, forward ({out}):\n'
+    )
+    print(format_table({name: runs[name] for name in args.rows}, results['images_per_second']))
