@@ -149,10 +149,7 @@ def _measure(
     yield peak_memory_mib(step, sum(tensor.nbytes for tensor in held), device)
     while True:
         step()  # fetches back what the other models' turns have driven out
-        seconds = seconds_per_run(step, runs, device)
-        if device == 'cuda':
-            torch.cuda.empty_cache()  # the other models need the memory
-        yield seconds
+        yield seconds_per_run(step, runs, device)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -164,12 +161,17 @@ def _serve(connection, *args) -> None:
     """Answers each request with the next result of :func:`_measure`, or with an error."""
     measurements = _measure(*args)
     while True:
-        connection.recv()
         try:
-            connection.send((None, next(measurements)))
+            connection.recv()
+        except EOFError:  # no more requests
+            return
+        try:
+            reply = None, next(measurements)
         except Exception as error:
-            known = OUT_OF_MEMORY if _is_out_of_memory(error) else traceback.format_exc()
-            connection.send((known, None))
+            reply = OUT_OF_MEMORY if _is_out_of_memory(error) else traceback.format_exc(), None
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # the other models need the memory
+        connection.send(reply)
 
 
 class _Worker:
@@ -208,7 +210,7 @@ class _Worker:
         return result
 
     def stop(self) -> None:
-        self.process.kill()
+        self.connection.close()
         self.process.join()
 
 
