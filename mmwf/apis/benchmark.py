@@ -24,8 +24,12 @@ NAMED = {
 }
 #: timm's models with fused attention, and with plain attention, whose N x N map is in memory.
 TIMM = ('timm:', 'timm-plain:')
-DEFAULT_MODELS = ('timm-plain:deit_tiny_patch16_224', 'timm:deit_tiny_patch16_224')
-DEFAULT_MODELS += ('weightformer-tiny',)
+DEFAULT_MODELS = (
+    'timm-plain:deit_tiny_patch16_224',
+    'timm:deit_tiny_patch16_224',
+    'deit-tiny',
+    'weightformer-tiny',
+)
 DEFAULT_SIZES = (224, 384, 512, 768, 1024, 1248)
 
 

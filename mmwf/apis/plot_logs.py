@@ -81,6 +81,7 @@ def draw(curves: dict[str, Curves], keys: list[str], metrics: set[str], path: st
         ax.set_axis_off()
     handles = figure.axes[0].lines
     figure.legend(handles=handles, loc='outside lower center', ncols=columns)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
 
