@@ -114,14 +114,15 @@ def draw(rows: list[dict], title: str, path: str | Path) -> None:
     for ax, (key, label) in zip(axes, panels, strict=True):
         for name in dict.fromkeys(row['model'] for row in rows):
             mine = [row for row in rows if row['model'] == name]
-            points = [(row['size'], row[key]) for row in mine if key in row]
+            measured = [row for row in mine if key in row]
+            points = [row['size'] for row in measured], [row[key] for row in measured]
             lacking = [row['size'] for row in mine if 'error' in row]
             note = f' (out of memory at {", ".join(map(str, lacking))})' if lacking else ''
-            ax.plot(*zip(*points, strict=True), marker='o', label=name + note)
+            ax.plot(*points, marker='o', label=name + note)
         ax.set(xlabel='image size (pixels)', ylabel=label, yscale='log', xticks=sizes)
         ax.tick_params(axis='x', rotation=45 if len(sizes) > 6 else 0)
         ax.grid(alpha=0.3)
-    figure.legend(handles=axes[0].lines, loc='outside lower center', ncols=2)
+    figure.legend(handles=axes[0].lines, loc='outside lower center', ncols=2, fontsize=9)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=110)
 

@@ -120,6 +120,11 @@ def test_a_model_that_does_not_fit_gets_a_row_and_the_others_are_measured():
     assert '|     8 | large ' in tool.format_row(large) and 'out of' in tool.format_row(large)
 
 
+def test_a_picture_without_anything_that_fits_is_drawn(tmp_path):
+    tool.draw([dict(model='large', size=8, error='out of memory')], '', tmp_path / 'cost.png')
+    assert (tmp_path / 'cost.png').exists()
+
+
 def test_another_failure_is_no_row_but_an_error_that_says_where():
     with pytest.raises(RuntimeError, match=r'(?s)linear\.py.*shapes cannot be multiplied'):
         measure({'broken': partial(nn.Linear, 7, 4)}, 8, Settings())
