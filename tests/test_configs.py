@@ -78,6 +78,13 @@ def test_some_test_file_trains_it(path):
     assert (ROOT / 'tests' / TRAINED_IN[Config.fromfile(path).default_scope]).exists()
 
 
+@pytest.mark.parametrize('path', LEAVES)
+def test_validation_is_logged_by_epoch_where_training_counts_epochs(path):
+    cfg = Config.fromfile(path)
+    by_epoch = cfg.train_cfg.get('by_epoch', False)
+    assert cfg.default_hooks.logger.get('log_metric_by_epoch', True) == by_epoch
+
+
 @pytest.mark.parametrize('path', CLASSIFIERS)
 def test_it_builds_and_training_changes_every_layer(path, photographs):
     cfg = load(path)

@@ -2,7 +2,7 @@ _base_ = 'default_runtime.py'
 
 default_scope = 'mmdet'
 default_hooks = dict(
-    logger=dict(interval=50),
+    logger=dict(interval=50, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=5000, save_best='auto'),
     visualization=dict(type='DetVisualizationHook', draw=False),
 )
