@@ -116,6 +116,12 @@ def correlation_by_hand(image):
     return sum(torch.outer(token, token) for token in pooled) / (h * w)
 
 
+def unpooled_by_hand(predictor, image):
+    tokens = [token for row in image for token in row]
+    correlation = sum(torch.outer(token, token) for token in tokens) / len(tokens)
+    return predictor.left @ correlation @ predictor.right
+
+
 def deep_by_hand(predictor, image):
     inner = predictor.inner_left @ correlation_by_hand(image) @ predictor.inner_right
     return predictor.outer_left @ silu(inner) @ predictor.outer_right
@@ -132,6 +138,7 @@ LINEAR_BY_HAND = {
     'gap': linear_gap_by_hand,
     'linear': lambda p, image: p.left @ correlation_by_hand(image) @ p.right,
     'nonlinear': lambda p, image: silu(p.left @ correlation_by_hand(image) @ p.right),
+    'unpooled': unpooled_by_hand,
     'deep': deep_by_hand,
     'bilateral': bilateral_by_hand,
 }

@@ -134,6 +134,30 @@ class NonlinearCorrelationPredictor(CorrelationPredictor):
         return F.silu(super().predict(x))
 
 
+class UnpooledCorrelationPredictor(CorrelationPredictor):
+    """Predicts from the correlation of the channels over all tokens (paper table 2):
+
+        dW = W1 (X^T X / N) W2        W1: (C, C)   W2: (C, D)
+
+    Parameters: C*C + C*D
+    Multiply-adds: N*C*C + C*C*(C + D)
+
+    Args:
+        in_features: C.
+        out_features: D.
+    """
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Maps (B, H, W, C) to (B, C, D)."""
+        tokens = x.flatten(1, 2)
+        correlation = (tokens / tokens.shape[1]).transpose(1, 2) @ tokens
+        return self.left @ correlation @ self.right
+
+    def cost(self, h: int, w: int) -> int:
+        c, d = self.right.shape
+        return c * c * (h * w + c + d)
+
+
 class DeepCorrelationPredictor(WeightPredictor):
     """Predicts from the correlation through a low-rank activation (paper eq. 7):
 
@@ -217,6 +241,7 @@ LINEAR_PREDICTORS: dict[str, type[WeightPredictor]] = {
     'gap': GapPredictor,
     'linear': CorrelationPredictor,
     'nonlinear': NonlinearCorrelationPredictor,
+    'unpooled': UnpooledCorrelationPredictor,
     'deep': DeepCorrelationPredictor,
     'bilateral': BilateralPredictor,
 }
