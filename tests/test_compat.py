@@ -180,12 +180,15 @@ def no_mmcv_ops(monkeypatch):
     """A process that has not imported mmcv.ops yet, with nothing installed."""
     monkeypatch.setattr(sys, 'meta_path', sys.meta_path[:])
     sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, compat._OpsFinder)]
-    for name in [n for n in sys.modules if n == 'mmcv.ops' or n.startswith('mmcv.ops.')]:
+
+    def of_ops():
+        return [n for n in sys.modules if n == 'mmcv.ops' or n.startswith('mmcv.ops.')]
+
+    for name in of_ops():
         monkeypatch.delitem(sys.modules, name)
-    # Whatever a test installs is taken away again, before the line above is undone.
-    modules = dict(sys.modules)
     yield sys.modules
-    for name in set(sys.modules) - set(modules):
+    # What a test installs is taken away again, before the line above is undone.
+    for name in of_ops():
         del sys.modules[name]
 
 
