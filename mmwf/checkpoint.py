@@ -349,6 +349,11 @@ class KeyMatch:
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[str] = field(default_factory=list)
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the checkpoint has every weight of the model, and nothing else."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
     def __str__(self):
         parts = [f'{self.num_matched} of {self.num_expected} keys matched']
         for name in ('missing', 'unexpected', 'mismatched'):

@@ -14,11 +14,10 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from mmwf.checkpoint import load_pretrained_backbone
+from mmwf.datasets.images import IMAGE_SUFFIXES, list_images
 
 from . import environment
 from .environment import UserError
-
-SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +85,7 @@ def input_shape(cfg: Config) -> tuple[int, int]:
     return 224, 224
 
 
-class ImageFolder(Sequence):
+class BackboneInputs(Sequence):
     """The images of a folder as batches of one, ready for the backbone of a config.
 
     Each one is resized as a whole, bilinearly, and normalised as the config says.
@@ -109,9 +108,9 @@ class ImageFolder(Sequence):
             )
         if not Path(root).is_dir():
             raise UserError(f'There is no folder {root} (looked at {Path(root).absolute()}).')
-        paths = sorted(p for p in Path(root).rglob('*') if p.suffix.lower() in SUFFIXES)
+        paths = list_images(root)
         if not paths:
-            raise UserError(f'There is no image ({", ".join(SUFFIXES)}) in {root} or below.')
+            raise UserError(f'There is no image ({", ".join(IMAGE_SUFFIXES)}) in {root} or below.')
         number = min(max_images, len(paths))
         self.paths = [paths[i * len(paths) // number] for i in range(number)]
         self.shape = shape

@@ -53,7 +53,7 @@ def check_model(name: str) -> None:
         raise UserError(f'{name} has no model with a backbone.')
 
 
-def build_backbone(name: str, size: int) -> nn.Module:
+def build_model(name: str, size: int) -> nn.Module:
     """Builds a model without its head.
 
     Args:
@@ -199,7 +199,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     for size in args.sizes:
         models = {
-            Path(name).stem if name.endswith('.py') else name: partial(build_backbone, name, size)
+            Path(name).stem if name.endswith('.py') else name: partial(build_model, name, size)
             for name in args.models
         }
         rows = measure(models, size, settings)

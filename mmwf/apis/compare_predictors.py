@@ -13,7 +13,7 @@ from mmwf.analysis.benchmark import Settings, describe_machine, measure
 from mmwf.datasets.digits import write_digits
 
 from . import environment
-from .benchmark import build_backbone
+from .benchmark import build_model
 from .environment import UserError
 
 CLASSIFIER = 'configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py'
@@ -70,7 +70,7 @@ def train(cfg: Config) -> float:
 
 def measure_speed(rows: dict[str, str]) -> dict[str, float]:
     """Measures the configs of some rows (WeightFormer-T) in one run, in images/s at 224 x 224."""
-    models = {name: partial(build_backbone, path, 224) for name, path in rows.items()}
+    models = {name: partial(build_model, path, 224) for name, path in rows.items()}
     return {row['model']: row['images_per_second'] for row in measure(models, 224, Settings())}
 
 

@@ -106,7 +106,7 @@ def convert_released(src: str, dst: str, reverse: bool = False) -> str:
     except (KeyError, ValueError) as error:
         raise UserError(f'{src} is no WeightFormer classifier or denoiser: {error}') from error
     match = match_keys(expected, state_dict)
-    if match.num_matched < match.num_expected or match.unexpected:
+    if not match.is_exact:
         raise UserError(f'{src} is no complete WeightFormer classifier or denoiser: {match}.')
     if reverse:
         content = {'model': mmwf_to_released(state_dict)}

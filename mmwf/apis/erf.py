@@ -11,7 +11,7 @@ import torch
 from mmwf.analysis.receptive_field import effective_receptive_field, square_side
 
 from . import environment
-from .analysis import ImageFolder, add_arguments, build_backbone, input_shape
+from .analysis import BackboneInputs, add_arguments, build_backbone, input_shape
 from .environment import UserError
 
 matplotlib.use('Agg')
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError('Give a CHECKPOINT, or --init for random weights, or both.')
     cfg = environment.load_config(args.config, args.cfg_options)
     shape = tuple(args.shape or input_shape(cfg))
-    images = ImageFolder(args.images, cfg, shape, args.num_images)
+    images = BackboneInputs(args.images, cfg, shape, args.num_images)
     checkpoints = {'before training': None} if args.init else {}
     if args.checkpoint:
         checkpoints['after training'] = args.checkpoint

@@ -53,7 +53,7 @@ def load_model(cfg: Config, checkpoint: str) -> torch.nn.Module:
     model = MODELS.build(cfg.model)
     state_dict = read_checkpoint(checkpoint)['state_dict']
     match = match_keys(model.state_dict(), state_dict)
-    if match.num_matched < match.num_expected or match.unexpected:
+    if not match.is_exact:
         raise ValueError(f'{checkpoint} does not fit the model of the config: {match}.')
     model.load_state_dict(state_dict)
     if model.decode:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmwf.analysis.weight_strength import dynamic_layers, measure_weight_strength
 
 from . import environment
-from .analysis import ImageFolder, add_arguments, build_backbone, input_shape
+from .analysis import BackboneInputs, add_arguments, build_backbone, input_shape
 from .environment import UserError
 
 matplotlib.use('Agg')
@@ -77,7 +77,9 @@ def main(argv: list[str] | None = None) -> None:
     if out.suffix != '.png':
         raise UserError(f'Expected --out FILE.png, got {out}.')
     cfg = environment.load_config(args.config, args.cfg_options)
-    images = ImageFolder(args.images, cfg, tuple(args.shape or input_shape(cfg)), args.num_images)
+    images = BackboneInputs(
+        args.images, cfg, tuple(args.shape or input_shape(cfg)), args.num_images
+    )
     backbone = build_backbone(cfg, args.checkpoint)
     if not dynamic_layers(backbone):
         raise UserError(f'The backbone of {args.config} has no dynamic layers.')

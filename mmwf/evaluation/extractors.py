@@ -102,7 +102,7 @@ class ClassifierExtractor(nn.Module):
                 f'python tools/train.py {config}, or change extractor.checkpoint.'
             ) from error
         match = match_keys(self.model.state_dict(), state_dict)
-        if match.num_matched < match.num_expected or match.unexpected:
+        if not match.is_exact:
             raise UserError(f'{checkpoint} does not fit {config}: {match}.')
         self.model.load_state_dict(state_dict)
         self.model.to(get_device())  # not left to the caller: a data preprocessor would stay behind

@@ -155,7 +155,7 @@ def test_an_unknown_model_is_an_error_before_anything_runs(name, expected):
 )
 @torch.no_grad()
 def test_models_run_at_the_size_asked_for(name, tokens):
-    model = tool.build_backbone(name, 96)
+    model = tool.build_model(name, 96)
     out = model(torch.randn(1, 3, 96, 96))
     assert (out if isinstance(out, torch.Tensor) else out[-1]).shape == (1, 192)
     assert tokens is None or model.pos_embed.shape[1] == tokens

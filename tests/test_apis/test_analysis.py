@@ -10,7 +10,7 @@ from mmengine.config import Config
 from toy import shrink_detection, shrink_segmentation
 
 from mmwf.analysis.receptive_field import effective_receptive_field
-from mmwf.apis.analysis import ImageFolder, build_backbone, input_shape
+from mmwf.apis.analysis import BackboneInputs, build_backbone, input_shape
 from mmwf.apis.environment import UserError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -59,28 +59,28 @@ RGB_MEAN, RGB_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
     ],
 )
 def test_images_are_resized_and_normalised_as_the_config_says(folder, path, first_pixel):
-    images = list(ImageFolder(folder, load(path), (8, 12), 50))
+    images = list(BackboneInputs(folder, load(path), (8, 12), 50))
     assert len(images) == 6
     assert {image.shape for image in images} == {(1, 3, 8, 12)}
     assert images[0][0, :, 5, 7].tolist() == pytest.approx(list(first_pixel), abs=1e-6)
 
 
 def test_fewer_images_are_taken_evenly(folder, digits_cfg):
-    names = [path.name for path in ImageFolder(folder, digits_cfg, (8, 8), 3).paths]
+    names = [path.name for path in BackboneInputs(folder, digits_cfg, (8, 8), 3).paths]
     assert names == ['0.png', '4.png', '3.png']  # of a/024, b/135
 
 
 def test_images_that_are_not_there_are_named(tmp_path, folder, digits_cfg):
     with pytest.raises(UserError, match='There is no folder nowhere'):
-        ImageFolder('nowhere', digits_cfg, (8, 8), 5)
+        BackboneInputs('nowhere', digits_cfg, (8, 8), 5)
     (tmp_path / 'empty').mkdir()
     with pytest.raises(UserError, match=r'There is no image \(.bmp, .*\) in .*empty'):
-        ImageFolder(tmp_path / 'empty', digits_cfg, (8, 8), 5)
+        BackboneInputs(tmp_path / 'empty', digits_cfg, (8, 8), 5)
     with pytest.raises(UserError, match='at least one image and one pixel, got 0 images of 8 x 8'):
-        ImageFolder(folder, digits_cfg, (8, 8), 0)
+        BackboneInputs(folder, digits_cfg, (8, 8), 0)
     (folder / 'a/2.png').write_bytes(b'broken')
     with pytest.raises(UserError, match=r'Cannot read the image .*a/2\.png'):
-        list(ImageFolder(folder, digits_cfg, (8, 8), 5))
+        list(BackboneInputs(folder, digits_cfg, (8, 8), 5))
 
 
 @pytest.mark.parametrize(

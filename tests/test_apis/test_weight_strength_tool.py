@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmwf.analysis.weight_strength import measure_weight_strength
-from mmwf.apis.analysis import ImageFolder, build_backbone
+from mmwf.apis.analysis import BackboneInputs, build_backbone
 from mmwf.apis.environment import UserError, load_config
 from mmwf.apis.weight_strength import main
 
@@ -39,7 +39,7 @@ def test_the_table_has_mean_and_spread_of_each_layer(config, tmp_path, randomize
     out = tmp_path / 'new' / 'strength.png'
     main([str(config), str(tmp_path / 'a.pth'), '--images', str(tmp_path), '--out', str(out)])
 
-    images = ImageFolder(tmp_path, load_config(config), (32, 32), 3)
+    images = BackboneInputs(tmp_path, load_config(config), (32, 32), 3)
     strength = measure_weight_strength(backbone, images)
     with out.with_suffix('.csv').open() as file:
         rows = list(csv.DictReader(file))
