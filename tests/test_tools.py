@@ -181,6 +181,32 @@ def test_two_processes_test_as_one(config, trained, tmp_path):
     assert results[0] == results[1]
 
 
+def test_no_thread_of_gloo_outlives_a_tool(config, trained, tmp_path):
+    """One that does aborts the process, rarely, when it needs Python after Python's end."""
+    script = tmp_path / 'script.py'
+    script.write_text("""
+import os
+from mmwf.apis import environment, test
+
+def threads():
+    tasks = [f'/proc/self/task/{task}/comm' for task in os.listdir('/proc/self/task')]
+    return sum('gloo' in open(path).read() for path in tasks)
+
+def main():
+    test.main()
+    print('gloo threads, before:', threads())
+
+environment.run(main)
+print('gloo threads, after:', threads())
+""")
+    log = run(
+        sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', 2,
+        script, config, trained[0] / 'epoch_2.pth', '--work-dir', tmp_path, '--launcher', 'pytorch',
+    )  # fmt: skip
+    assert 'gloo threads, before: 0' not in log
+    assert log.count('gloo threads, after: 0') == 2
+
+
 def test_several_machines_meet_at_the_given_address(tmp_path):
     """Only the command line: the launcher is replaced by one that prints it."""
     fake = tmp_path / 'python'

@@ -3,6 +3,7 @@ before the work begins, so that a mistake costs seconds."""
 
 import contextlib
 import difflib
+import gc
 import io
 import logging
 import os
@@ -32,6 +33,9 @@ def run(main) -> None:
     except UserError as error:
         sys.exit(f'error: {error}')
     if torch.distributed.is_initialized():
+        # The Runner's reference cycles hold the group too: while they do, gloo's threads go on, and
+        # abort the process if they need the interpreter after its end.
+        gc.collect()
         torch.distributed.destroy_process_group()
 
 
