@@ -1,4 +1,4 @@
-"""Reading checkpoints of every kind, renaming their weights, and loading them into models."""
+"""Reading checkpoints of every kind, and loading them into models."""
 
 import sys
 import types
@@ -12,14 +12,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from mmwf import checkpoint
-from mmwf.checkpoint import (
-    is_released,
-    match_keys,
-    mmwf_to_released,
-    read_checkpoint,
-    released_to_mmwf,
-)
+from mmwf.checkpoint import match_keys, read_checkpoint
 from mmwf.models import WeightFormer
+from mmwf.released_keys import released_to_mmwf
 
 
 @pytest.fixture
@@ -33,55 +28,6 @@ def logged(monkeypatch):
 def assert_same_weights(actual, expected):
     assert list(actual) == list(expected)
     assert all(torch.equal(actual[key], expected[key]) for key in expected)
-
-
-# Names --------------------------------------------------------------------------------------------
-
-
-def test_released_names_survive_a_round_trip(released_weights):
-    ours = released_to_mmwf(released_weights)
-    assert_same_weights(mmwf_to_released(ours), released_weights)
-    assert is_released(released_weights) and not is_released(ours)
-
-
-def test_released_weights_fill_the_backbone_and_nothing_is_left_over(released_weights, golden_arch):
-    expected = {f'backbone.{k}' for k in WeightFormer(golden_arch).state_dict()}
-    assert set(released_to_mmwf(released_weights)) == expected | {'head.fc.weight', 'head.fc.bias'}
-
-
-@pytest.mark.parametrize(
-    'key',
-    [
-        'pos_embed',
-        'blocks.0.attn.qkv.weight',
-        'blocks.0.norm3.weight',
-        'blocks.0.linear1.wfm.0.weight',
-        'blocks.0.dwc.wfm.1.weight',
-        'x.norm.weight',
-    ],
-)
-def test_a_key_of_another_model_is_named(key):
-    with pytest.raises(ValueError, match=key):
-        released_to_mmwf({key: torch.zeros(1)})
-
-
-@pytest.mark.parametrize(
-    'key',
-    ['neck.weight', 'backbone.blocks.0.mlp.fc1.predictor.mlp.0.weight', 'head.fc.linear.weight'],
-)
-def test_a_key_without_a_released_counterpart_is_named(key):
-    with pytest.raises(ValueError, match=f'{key}.*no counterpart'):
-        mmwf_to_released({key: torch.zeros(1)})
-
-
-def test_match_keys_tells_what_is_missing_unexpected_and_mismatched():
-    expected = {'a': torch.zeros(2), 'b': torch.zeros(3), 'c': torch.zeros(4)}
-    match = match_keys(expected, {'a': torch.zeros(2), 'b': torch.zeros(5), 'd': torch.zeros(1)})
-    assert (match.num_matched, match.num_expected) == (1, 3)
-    assert (match.missing, match.unexpected) == (['c'], ['d'])
-    assert str(match) == (
-        '1 of 3 keys matched; missing: c; unexpected: d; mismatched: b (5,) (expected (3,))'
-    )
 
 
 # Files --------------------------------------------------------------------------------------------
@@ -175,7 +121,17 @@ def test_the_hub_is_asked_for_the_models_safetensors(tmp_path, monkeypatch, rele
     assert 'backbone.norm.weight' in state_dict
 
 
-# Loading ------------------------------------------------------------------------------------------
+# Matching and loading -----------------------------------------------------------------------------
+
+
+def test_match_keys_tells_what_is_missing_unexpected_and_mismatched():
+    expected = {'a': torch.zeros(2), 'b': torch.zeros(3), 'c': torch.zeros(4)}
+    match = match_keys(expected, {'a': torch.zeros(2), 'b': torch.zeros(5), 'd': torch.zeros(1)})
+    assert (match.num_matched, match.num_expected) == (1, 3)
+    assert (match.missing, match.unexpected) == (['c'], ['d'])
+    assert str(match) == (
+        '1 of 3 keys matched; missing: c; unexpected: d; mismatched: b (5,) (expected (3,))'
+    )
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmwf.checkpoint import match_keys, mmwf_to_released, read_checkpoint
+from mmwf.checkpoint import match_keys, read_checkpoint
 from mmwf.models import Denoiser, WeightFormer
+from mmwf.released_keys import mmwf_to_released
 from mmwf.version import __version__
 
 from .environment import UserError

@@ -10,8 +10,9 @@ from torch.testing import assert_close
 from mmwf import ops
 from mmwf.apis.convert import convert_released
 from mmwf.apis.environment import UserError
-from mmwf.checkpoint import mmwf_to_released, read_checkpoint, released_to_mmwf
+from mmwf.checkpoint import read_checkpoint
 from mmwf.models import Denoiser
+from mmwf.released_keys import mmwf_to_released, released_to_mmwf
 
 GOLDEN = Path(__file__).parents[1] / 'data/weightformer_dit_h48_d5_in8.safetensors'
 ARCHS = {

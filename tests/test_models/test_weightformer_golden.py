@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmwf import ops
-from mmwf.checkpoint import released_to_mmwf
 from mmwf.models import WeightFormer
+from mmwf.released_keys import released_to_mmwf
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 backends = pytest.mark.parametrize('backend', sorted(ops.BACKENDS))
