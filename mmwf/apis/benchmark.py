@@ -174,8 +174,16 @@ def main(argv: list[str] | None = None) -> None:
     """Runs ``tools/analysis_tools/benchmark.py``."""
     args = parse_args(argv)
     environment.choose_device(args.device, 'none')
+    if min(*args.sizes, args.batch_size, args.turns) < 1:
+        raise UserError(
+            'Expected --sizes, --batch-size and --turns of at least 1, got '
+            f'{" ".join(map(str, args.sizes))}, {args.batch_size} and {args.turns}.'
+        )
     for name in args.models:
         check_model(name)
+    labels = [Path(name).stem if name.endswith('.py') else name for name in args.models]
+    if len(set(labels)) < len(labels):  # configs of one name in several folders
+        labels = args.models
     device = args.device if args.device != 'auto' else 'cpu'
     if args.device == 'auto' and torch.cuda.is_available():
         device = 'cuda'
@@ -199,8 +207,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     for size in args.sizes:
         models = {
-            Path(name).stem if name.endswith('.py') else name: partial(build_model, name, size)
-            for name in args.models
+            label: partial(build_model, name, size)
+            for label, name in zip(labels, args.models, strict=True)
         }
         rows = measure(models, size, settings)
         print('\n'.join(map(format_row, rows)), flush=True)

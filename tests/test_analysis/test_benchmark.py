@@ -145,6 +145,29 @@ def test_an_unknown_model_is_an_error_before_anything_runs(name, expected):
 
 
 @pytest.mark.parametrize(
+    'options', [['--turns', '0'], ['--batch-size', '0'], ['--sizes', '64', '0']]
+)
+def test_nothing_to_measure_is_an_error_before_anything_runs(options, monkeypatch):
+    monkeypatch.setattr(tool, 'measure', None)
+    with pytest.raises(UserError, match='at least 1, got .*0'):
+        tool.main(['weightformer-tiny', *options])
+
+
+def test_configs_of_one_name_are_measured_apart(tmp_path, monkeypatch):
+    paths = [tmp_path / folder / 'mine.py' for folder in 'ab']
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text("model = dict(backbone=dict(type='mmwf.WeightFormer'))")
+    measured = []
+    monkeypatch.setattr(tool, 'measure', lambda models, *args: measured.extend(models) or [])
+    monkeypatch.setattr(tool, 'draw', lambda *args: None)
+    out = ['--sizes', '32', '--out', str(tmp_path / 'cost')]
+    tool.main([*map(str, paths), *out])
+    tool.main([str(paths[0]), *out])
+    assert measured == [*map(str, paths), 'mine']
+
+
+@pytest.mark.parametrize(
     ('name', 'tokens'),
     [
         ('weightformer-tiny', None),
