@@ -61,6 +61,14 @@ def test_a_step_runs_in_its_mode_and_precision(mode, dtype, expected):
     assert model.fc.weight.grad is None  # freed, so that memory does not depend on the past
 
 
+@pytest.mark.parametrize('compile', [False, True])
+def test_a_step_runs_the_compiled_model_if_asked(compile, monkeypatch):
+    model, compiled = Recorder(), Recorder()
+    monkeypatch.setattr(torch, 'compile', lambda module: compiled)
+    make_step(model, torch.randn(2, 3, 8, 8), Settings(compile=compile))()
+    assert (len(model.seen), len(compiled.seen)) == ((0, 1) if compile else (1, 0))
+
+
 def test_models_take_turns_and_the_median_counts(monkeypatch):
     asked = []
 
@@ -151,6 +159,18 @@ def test_nothing_to_measure_is_an_error_before_anything_runs(options, monkeypatc
     monkeypatch.setattr(tool, 'measure', None)
     with pytest.raises(UserError, match='at least 1, got .*0'):
         tool.main(['weightformer-tiny', *options])
+
+
+def test_the_options_are_the_settings(tmp_path, monkeypatch):
+    used = []
+    monkeypatch.setattr(tool, 'measure', lambda models, size, settings: used.append(settings) or [])
+    monkeypatch.setattr(tool, 'draw', lambda *args: None)
+    options = (
+        '--device auto --dtype bf16 --mode forward-backward --compile --batch-size 2 --turns 3'
+    )
+    tool.main([*options.split(), '--sizes', '32', '--out', str(tmp_path / 'cost')])
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    assert used == [Settings(device, 'bf16', 'forward-backward', True, batch_size=2, turns=3)]
 
 
 def test_configs_of_one_name_are_measured_apart(tmp_path, monkeypatch):

@@ -28,7 +28,10 @@ def resumed(tmp_path):
     write_log(
         work_dir,
         '20260102_000000',
-        [train(10, 4.0), train(20, 3.0), validation, train(30, 9.0), train(40, 9.0)],
+        [
+            *(train(10, 4.0), train(20, 3.0), validation),
+            *(train(30, 9.0), {'accuracy/top1': 9.0, 'step': 2}, train(40, 9.0)),
+        ],
     )
     write_log(work_dir, '20260102_000001', [train(30, 2.0)])
     return work_dir
@@ -37,6 +40,7 @@ def resumed(tmp_path):
 def test_a_resumed_run_replaces_what_came_after_its_checkpoint(resumed):
     curves, metrics = read_scalars(resumed)
     assert curves['loss'] == {10: 4.0, 20: 3.0, 30: 2.0}
+    assert curves['accuracy/top1'] == {20: 50.0}
     assert metrics == ['accuracy/top1']
 
 
