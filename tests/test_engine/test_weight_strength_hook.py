@@ -38,8 +38,7 @@ def train(tmp_path, model, hook, **optim_wrapper):
         train_dataloader=DataLoader(DATA, batch_size=4),
         train_cfg=dict(by_epoch=False, max_iters=3),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=1.0), **optim_wrapper),
-        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
-        custom_hooks=[hook],
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1), weight_strength=hook),
         default_scope='mmengine',
         experiment_name=tmp_path.name,
     )
