@@ -24,10 +24,18 @@ SETTINGS = ('dynamic_blocks', 'dynamic_layers', 'linear_predictor', 'dwconv_pred
 
 
 def find_rows() -> dict[str, str]:
-    """Finds the rows of the comparison: configs of ``configs/predictors`` by their short names."""
+    """Finds the rows of the comparison: configs of ``configs/predictors`` by their short names.
+
+    Raises:
+        UserError: If there are none here.
+    """
     before, after = NAME.split('{}')
     paths = sorted(Path('configs/predictors').glob(NAME.format('*')))
     rows = {path.name[len(before) : -len(after)]: str(path) for path in paths}
+    if 'static' not in rows:
+        raise UserError(
+            f'Expected configs/predictors in {Path.cwd()}; run from the folder of the project.'
+        )
     return {'static': rows.pop('static'), **rows, 'default': DEFAULT}
 
 
@@ -118,6 +126,8 @@ def main(argv: list[str] | None = None) -> None:
     unknown = [name for name in args.rows if name not in rows]
     if unknown:
         raise UserError(f'Expected rows out of {", ".join(rows)}; got {", ".join(unknown)}.')
+    if args.epochs < 1:
+        raise UserError(f'Expected at least 1 epoch, got {args.epochs}.')
     write_digits('data/digits')
     work_dir = Path(args.work_dir) / f'{args.epochs}e'
     out = work_dir / 'results.json'

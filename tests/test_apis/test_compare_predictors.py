@@ -108,6 +108,14 @@ def test_the_table_gives_mean_range_and_ratio_to_the_first_row():
     assert second == '| linear-gap | 96.0 |  | 96.0 | 96.0 - 96.0 | 15.0 | 0.75 |'
 
 
+def test_another_folder_and_no_epochs_are_told(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match='at least 1 epoch, got 0'):
+        main(['--epochs', '0'])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match='run from the folder of the project'):
+        main([])
+
+
 def test_an_unknown_row_is_an_error_that_lists_the_known():
     with pytest.raises(UserError, match='Expected rows out of static, .*; got stattic'):
         main(['--rows', 'stattic'])
