@@ -3,6 +3,7 @@
 import argparse
 import time
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import mmengine
@@ -202,6 +203,7 @@ def main(argv: list[str] | None = None) -> None:
     title += f', torch {machine["torch"]}'
     print(f'{title}\n')
     print('|  size | model | images/s | ratio | MiB per image | ratio |\n|---|---|---|---|---|---|')
+    machine.update(timm=version('timm'), mmpretrain=version('onedl-mmpretrain'))
     results = dict(
         date=time.strftime('%Y-%m-%d'), machine=machine, settings=vars(settings), results=[]
     )
