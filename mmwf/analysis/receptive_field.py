@@ -13,7 +13,8 @@ def _last_feature_map(outputs) -> Tensor:
         got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(
             f"Expected the backbone's last output to be a feature map (B, C, H, W), got {got}. "
-            "Many backbones give one with out_type='featmap'."
+            "Many backbones give one with out_type='featmap', timm's with features_only=True, "
+            "mmpretrain's ConvNeXt with gap_before_final_norm=False."
         )
     return features
 

@@ -38,6 +38,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def read_arguments(args: argparse.Namespace) -> tuple[Config, 'BackboneInputs', Path]:
+    """Reads the config and finds the images and the picture to write.
+
+    Args:
+        args: With ``config``, ``out`` and the options of :func:`add_arguments`.
+
+    Raises:
+        UserError: If one of them is missing, or if the picture is no PNG.
+    """
+    out = Path(args.out)
+    if out.suffix != '.png':
+        raise UserError(f'Expected --out FILE.png, got {out}.')
+    cfg = environment.load_config(args.config, args.cfg_options)
+    shape = tuple(args.shape or input_shape(cfg))
+    return cfg, BackboneInputs(args.images, cfg, shape, args.num_images), out
+
+
 def build_backbone(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     """Builds the backbone of a config on the GPU, or on the CPU if there is none.
 

@@ -3,6 +3,7 @@
 import argparse
 import time
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import mmengine
@@ -174,8 +175,16 @@ def main(argv: list[str] | None = None) -> None:
     """Runs ``tools/analysis_tools/benchmark.py``."""
     args = parse_args(argv)
     environment.choose_device(args.device, 'none')
+    if min(*args.sizes, args.batch_size, args.turns) < 1:
+        raise UserError(
+            'Expected --sizes, --batch-size and --turns of at least 1, got '
+            f'{" ".join(map(str, args.sizes))}, {args.batch_size} and {args.turns}.'
+        )
     for name in args.models:
         check_model(name)
+    labels = [Path(name).stem if name.endswith('.py') else name for name in args.models]
+    if len(set(labels)) < len(labels):  # configs of one name in several folders
+        labels = args.models
     device = args.device if args.device != 'auto' else 'cpu'
     if args.device == 'auto' and torch.cuda.is_available():
         device = 'cuda'
@@ -194,13 +203,14 @@ def main(argv: list[str] | None = None) -> None:
     title += f', torch {machine["torch"]}'
     print(f'{title}\n')
     print('|  size | model | images/s | ratio | MiB per image | ratio |\n|---|---|---|---|---|---|')
+    machine.update(timm=version('timm'), mmpretrain=version('onedl-mmpretrain'))
     results = dict(
         date=time.strftime('%Y-%m-%d'), machine=machine, settings=vars(settings), results=[]
     )
     for size in args.sizes:
         models = {
-            Path(name).stem if name.endswith('.py') else name: partial(build_model, name, size)
-            for name in args.models
+            label: partial(build_model, name, size)
+            for label, name in zip(labels, args.models, strict=True)
         }
         rows = measure(models, size, settings)
         print('\n'.join(map(format_row, rows)), flush=True)

@@ -10,8 +10,7 @@ import torch
 
 from mmwf.analysis.receptive_field import effective_receptive_field, square_side
 
-from . import environment
-from .analysis import BackboneInputs, add_arguments, build_backbone, input_shape
+from .analysis import add_arguments, build_backbone, read_arguments
 from .environment import UserError
 
 matplotlib.use('Agg')
@@ -104,14 +103,9 @@ def draw_fields(fields: dict[str, np.ndarray], squares: dict[str, dict], path: P
 def main(argv: list[str] | None = None) -> None:
     """Runs ``tools/analysis_tools/erf.py``."""
     args = parse_args(argv)
-    out = Path(args.out)
-    if out.suffix != '.png':
-        raise UserError(f'Expected --out FILE.png, got {out}.')
     if not (args.init or args.checkpoint):
         raise UserError('Give a CHECKPOINT, or --init for random weights, or both.')
-    cfg = environment.load_config(args.config, args.cfg_options)
-    shape = tuple(args.shape or input_shape(cfg))
-    images = BackboneInputs(args.images, cfg, shape, args.num_images)
+    cfg, images, out = read_arguments(args)
     checkpoints = {'before training': None} if args.init else {}
     if args.checkpoint:
         checkpoints['after training'] = args.checkpoint
@@ -120,16 +114,21 @@ def main(argv: list[str] | None = None) -> None:
         backbone = build_backbone(cfg, checkpoint)
         if hasattr(backbone, 'out_type'):  # of mmwf and mmpretrain: classifiers have no map
             backbone.out_type = 'featmap'
-        field = effective_receptive_field(backbone, images)
+        try:
+            field = effective_receptive_field(backbone, images)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         fields[title], squares[title] = field.cpu().numpy(), measure_squares(field)
     out.parent.mkdir(parents=True, exist_ok=True)
     np.savez(out.with_suffix('.npz'), **{k.replace(' ', '_'): v for k, v in fields.items()})
-    settings = dict(config=args.config, checkpoint=args.checkpoint, shape=shape, images=len(images))
+    settings = dict(
+        config=args.config, checkpoint=args.checkpoint, shape=images.shape, images=len(images)
+    )
     mmengine.dump(dict(settings, squares=squares), out.with_suffix('.json'), indent=2)
     draw_fields(fields, squares, out)
     print(
         f'Smallest centred square that holds a share of the response, {len(images)} images of '
-        f'{shape[0]} x {shape[1]}:'
+        f'{images.shape[0]} x {images.shape[1]}:'
     )
     for title, of_title in squares.items():
         for share, square in of_title.items():

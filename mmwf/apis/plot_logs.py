@@ -15,7 +15,8 @@ def read_scalars(work_dir: str | Path) -> tuple[Curves, list[str]]:
 
     Runs of several timestamps are joined: a resumed run replaces what the one before it logged from
     that iteration on. A validation stands at the last iteration that was logged before it, since
-    its own ``step`` is an iteration or an epoch, depending on the config.
+    its own ``step`` is an iteration or an epoch, depending on the config. COCO's -1, for sizes of
+    objects that do not occur, is no value and left out.
 
     Args:
         work_dir: The folder that was given to ``tools/train.py``.
@@ -48,7 +49,8 @@ def read_scalars(work_dir: str | Path) -> tuple[Curves, list[str]]:
                 ignored |= {'time', 'data_time'}  # of the validation, not of the training
                 metrics += [key for key in record if key not in ignored and key not in metrics]
             for key in record.keys() - ignored:
-                curves.setdefault(key, {})[iteration] = record[key]
+                if not (key.startswith('coco/') and record[key] == -1):
+                    curves.setdefault(key, {})[iteration] = record[key]
     return curves, metrics
 
 

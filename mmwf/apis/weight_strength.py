@@ -10,8 +10,7 @@ from torch import Tensor
 
 from mmwf.analysis.weight_strength import dynamic_layers, measure_weight_strength
 
-from . import environment
-from .analysis import BackboneInputs, add_arguments, build_backbone, input_shape
+from .analysis import add_arguments, build_backbone, read_arguments
 from .environment import UserError
 
 matplotlib.use('Agg')
@@ -73,13 +72,7 @@ def draw_strength(rows: list[dict], path: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Runs ``tools/analysis_tools/weight_strength.py``."""
     args = parse_args(argv)
-    out = Path(args.out)
-    if out.suffix != '.png':
-        raise UserError(f'Expected --out FILE.png, got {out}.')
-    cfg = environment.load_config(args.config, args.cfg_options)
-    images = BackboneInputs(
-        args.images, cfg, tuple(args.shape or input_shape(cfg)), args.num_images
-    )
+    cfg, images, out = read_arguments(args)
     backbone = build_backbone(cfg, args.checkpoint)
     if not dynamic_layers(backbone):
         raise UserError(f'The backbone of {args.config} has no dynamic layers.')

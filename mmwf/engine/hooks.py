@@ -75,9 +75,10 @@ class Fp16CompressionHook(Hook):
 class WeightStrengthHook(Hook):
     """Logs how strong the predicted weights are beside the static ones (paper appendix A.1).
 
-    To use it: ``custom_hooks=[dict(type='mmwf.WeightStrengthHook')]``. The log gets, for each
-    dynamic layer, ``weight_strength/LAYER``: the mean of ||dW||_F / ||W0||_F over the images that
-    all processes see in one iteration. Between these iterations it costs nothing.
+    To use it: ``default_hooks=dict(weight_strength=dict(type='mmwf.WeightStrengthHook'))``; a list
+    of ``custom_hooks`` would replace those of the base, such as the generators' EMA. The log gets,
+    for each dynamic layer, ``weight_strength/LAYER``: the mean of ||dW||_F / ||W0||_F over the
+    images that all processes see in one iteration. Between these iterations it costs nothing.
 
     Args:
         interval: Measure in every so many iterations.
@@ -101,7 +102,7 @@ class WeightStrengthHook(Hook):
         if not dynamic_layers(runner.model):
             raise ValueError(
                 'WeightStrengthHook expects a model with dynamic layers, and '
-                f'{type(runner.model).__name__} has none. Remove the hook from custom_hooks.'
+                f'{type(runner.model).__name__} has none. Remove the hook.'
             )
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
@@ -122,7 +123,7 @@ class WeightStrengthHook(Hook):
         if not self._strength:
             raise ValueError(
                 'WeightStrengthHook saw no dynamic layer at work. A compiled model hides them: set '
-                'compile=False in the config, or remove the hook from custom_hooks.'
+                'compile=False in the config, or remove the hook.'
             )
         means = torch.stack([torch.cat(ratios).mean() for ratios in self._strength.values()])
         all_reduce(means, op='mean')

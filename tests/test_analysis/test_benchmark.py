@@ -61,6 +61,14 @@ def test_a_step_runs_in_its_mode_and_precision(mode, dtype, expected):
     assert model.fc.weight.grad is None  # freed, so that memory does not depend on the past
 
 
+@pytest.mark.parametrize('compile', [False, True])
+def test_a_step_runs_the_compiled_model_if_asked(compile, monkeypatch):
+    model, compiled = Recorder(), Recorder()
+    monkeypatch.setattr(torch, 'compile', lambda module: compiled)
+    make_step(model, torch.randn(2, 3, 8, 8), Settings(compile=compile))()
+    assert (len(model.seen), len(compiled.seen)) == ((0, 1) if compile else (1, 0))
+
+
 def test_models_take_turns_and_the_median_counts(monkeypatch):
     asked = []
 
@@ -145,6 +153,41 @@ def test_an_unknown_model_is_an_error_before_anything_runs(name, expected):
 
 
 @pytest.mark.parametrize(
+    'options', [['--turns', '0'], ['--batch-size', '0'], ['--sizes', '64', '0']]
+)
+def test_nothing_to_measure_is_an_error_before_anything_runs(options, monkeypatch):
+    monkeypatch.setattr(tool, 'measure', None)
+    with pytest.raises(UserError, match='at least 1, got .*0'):
+        tool.main(['weightformer-tiny', *options])
+
+
+def test_the_options_are_the_settings(tmp_path, monkeypatch):
+    used = []
+    monkeypatch.setattr(tool, 'measure', lambda models, size, settings: used.append(settings) or [])
+    monkeypatch.setattr(tool, 'draw', lambda *args: None)
+    options = (
+        '--device auto --dtype bf16 --mode forward-backward --compile --batch-size 2 --turns 3'
+    )
+    tool.main([*options.split(), '--sizes', '32', '--out', str(tmp_path / 'cost')])
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    assert used == [Settings(device, 'bf16', 'forward-backward', True, batch_size=2, turns=3)]
+
+
+def test_configs_of_one_name_are_measured_apart(tmp_path, monkeypatch):
+    paths = [tmp_path / folder / 'mine.py' for folder in 'ab']
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text("model = dict(backbone=dict(type='mmwf.WeightFormer'))")
+    measured = []
+    monkeypatch.setattr(tool, 'measure', lambda models, *args: measured.extend(models) or [])
+    monkeypatch.setattr(tool, 'draw', lambda *args: None)
+    out = ['--sizes', '32', '--out', str(tmp_path / 'cost')]
+    tool.main([*map(str, paths), *out])
+    tool.main([str(paths[0]), *out])
+    assert measured == [*map(str, paths), 'mine']
+
+
+@pytest.mark.parametrize(
     ('name', 'tokens'),
     [
         ('weightformer-tiny', None),
@@ -169,6 +212,11 @@ def test_the_tool_writes_results_machine_and_picture(tmp_path, capsys):
     tool.main(['weightformer-tiny', *settings, '--out', str(out)])
     results = json.loads((tmp_path / 'cost.json').read_text())
     assert results['machine']['torch'] == torch.__version__ and results['machine']['device']
+    import mmpretrain
+    import timm
+
+    assert results['machine']['timm'] == timm.__version__
+    assert results['machine']['mmpretrain'] == mmpretrain.__version__
     assert results['settings']['mode'] == 'forward-backward' and 'date' in results
     (row,) = results['results']
     assert (row['model'], row['size'], row['speed_ratio']) == ('weightformer-tiny', 32, 1)

@@ -34,6 +34,7 @@ def frobenius(weight):
 
 def test_it_is_the_ratio_of_the_norms(model):
     batch, tokens = images(), {}
+    model.blocks[0].mlp.drop.p = 0.5  # not in evaluation
     for name in LAYERS:
         model.get_submodule(name).register_forward_pre_hook(
             lambda module, inputs, name=name: tokens.__setitem__(name, inputs[0])

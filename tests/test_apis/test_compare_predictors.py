@@ -7,7 +7,7 @@ import pytest
 from mmengine.registry import MODELS
 
 from mmwf.apis import compare_predictors
-from mmwf.apis.compare_predictors import build_config, find_rows, format_table, main, train
+from mmwf.apis.compare_predictors import NAME, build_config, find_rows, format_table, main, train
 from mmwf.apis.environment import UserError
 from mmwf.apis.plot_logs import read_scalars
 from mmwf.datasets.digits import write_digits
@@ -38,11 +38,21 @@ def test_every_strategy_has_a_row_that_trains_it():
         ('dwconv', 'dwconv', DWCONV_PREDICTORS),
     ):
         for strategy, predictor in known.items():
-            assert predictors(f'{family}-{strategy}') == {(layer, predictor)}
+            row = f'{family}-{strategy}'
+            assert row in find_rows(), f'add configs/predictors/{NAME.format(row)}'
+            assert predictors(row) == {(layer, predictor)}
     bilateral, adaptive = LINEAR_PREDICTORS['bilateral'], DWCONV_PREDICTORS['adaptive']
     assert predictors('linear-bilateral-fc1-fc2') == {('fc1', bilateral), ('fc2', bilateral)}
     assert predictors('default') == {('fc1', bilateral), ('dwconv', adaptive)}
     assert predictors('static') == set()
+
+
+@pytest.mark.parametrize(
+    ('row', 'blocks'), [('3', (1, 7)), ('9', (0, 2, 4, 6)), ('17', tuple(range(8)))]
+)
+def test_dynamic_blocks_keep_their_pattern_in_the_shallower_classifier(row, blocks):
+    cfg = build_config(find_rows()[f'dynamic-blocks-{row}'], 10, 0, 'x')
+    assert MODELS.build(cfg.model.backbone).dynamic_blocks == blocks
 
 
 def test_the_schedule_is_as_long_as_the_training():
@@ -96,6 +106,14 @@ def test_the_table_gives_mean_range_and_ratio_to_the_first_row():
     *_, first, second = format_table(runs, {'static': 20.0, 'linear-gap': 15.0}).splitlines()
     assert first == '| static | 97.0 | 98.0 | 97.5 | 97.0 - 98.0 | 20.0 | 1.00 |'
     assert second == '| linear-gap | 96.0 |  | 96.0 | 96.0 - 96.0 | 15.0 | 0.75 |'
+
+
+def test_another_folder_and_no_epochs_are_told(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match='at least 1 epoch, got 0'):
+        main(['--epochs', '0'])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match='run from the folder of the project'):
+        main([])
 
 
 def test_an_unknown_row_is_an_error_that_lists_the_known():

@@ -60,6 +60,17 @@ def test_both_fields_are_drawn_saved_and_measured(args, tmp_path, randomize, cap
             assert f'{title:<16}{share:>4}  {side:>5} px' in printed
 
 
+def test_a_backbone_without_a_map_is_told(args, tmp_path):
+    backbone = dict(type='ConvNeXt', arch='atto', _delete_=True)
+    base = str(Path(__file__).parents[2] / CONFIG)
+    Path(args[0]).write_text(f'_base_ = {base!r}\nmodel = dict(backbone={backbone})\n')
+    command = [*args[:-2], '--init', '--out', str(tmp_path / 'erf.png')]
+    with pytest.raises(UserError, match=r'got \(1, 320\).* ConvNeXt with gap_before_final_norm=F'):
+        main(command)
+    main([*command, '--cfg-options', 'model.backbone.gap_before_final_norm=False'])
+    assert (tmp_path / 'erf.png').exists()
+
+
 def test_mistakes_are_told(args, tmp_path):
     out = ['--out', str(tmp_path / 'erf.png')]
     with pytest.raises(UserError, match='Give a CHECKPOINT, or --init'):

@@ -28,7 +28,10 @@ def resumed(tmp_path):
     write_log(
         work_dir,
         '20260102_000000',
-        [train(10, 4.0), train(20, 3.0), validation, train(30, 9.0), train(40, 9.0)],
+        [
+            *(train(10, 4.0), train(20, 3.0), validation),
+            *(train(30, 9.0), {'accuracy/top1': 9.0, 'step': 2}, train(40, 9.0)),
+        ],
     )
     write_log(work_dir, '20260102_000001', [train(30, 2.0)])
     return work_dir
@@ -37,6 +40,7 @@ def resumed(tmp_path):
 def test_a_resumed_run_replaces_what_came_after_its_checkpoint(resumed):
     curves, metrics = read_scalars(resumed)
     assert curves['loss'] == {10: 4.0, 20: 3.0, 30: 2.0}
+    assert curves['accuracy/top1'] == {20: 50.0}
     assert metrics == ['accuracy/top1']
 
 
@@ -44,6 +48,17 @@ def test_a_validation_stands_at_its_iteration_and_its_time_is_not_the_trainings(
     curves, _ = read_scalars(resumed)
     assert curves['accuracy/top1'] == {20: 50.0}
     assert curves['time'] == {10: 1.0, 20: 1.0, 30: 1.0}
+
+
+def test_the_minus_one_of_coco_is_no_value(tmp_path):
+    bbox = {'coco/bbox_mAP': 0.2, 'coco/bbox_mAP_s': -1.0, 'step': 20}
+    later = {'coco/bbox_mAP': 0.3, 'coco/bbox_mAP_s': 0.1, 'step': 40}
+    logged = [train(20, -1), bbox, train(40, 3.0), later]
+    write_log(tmp_path, '20260102_000000', logged)
+    curves, _ = read_scalars(tmp_path)
+    assert curves['coco/bbox_mAP_s'] == {40: 0.1}
+    assert curves['coco/bbox_mAP'] == {20: 0.2, 40: 0.3}
+    assert curves['loss'] == {20: -1, 40: 3.0}  # elsewhere it is a value
 
 
 def test_runs_of_the_same_name_are_both_drawn(resumed, tmp_path, monkeypatch):

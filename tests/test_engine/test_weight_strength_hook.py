@@ -38,8 +38,7 @@ def train(tmp_path, model, hook, **optim_wrapper):
         train_dataloader=DataLoader(DATA, batch_size=4),
         train_cfg=dict(by_epoch=False, max_iters=3),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=1.0), **optim_wrapper),
-        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
-        custom_hooks=[hook],
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1), weight_strength=hook),
         default_scope='mmengine',
         experiment_name=tmp_path.name,
     )
@@ -87,6 +86,20 @@ def test_names_are_the_same_in_a_data_parallel_model(tmp_path):
     finally:
         dist.destroy_process_group()
     assert list(hub.log_scalars) == [f'train/weight_strength/{name}' for name in LAYERS]
+
+
+def test_it_is_the_mean_over_all_processes(tmp_path, monkeypatch):
+    def all_reduce(means, op):
+        assert op == 'mean'
+        means *= 3  # as if the strengths of a second process were five times as large
+
+    monkeypatch.setattr('mmwf.engine.hooks.all_reduce', all_reduce)
+    model = Model()
+    own = measure_weight_strength(model, [batch['inputs'][None] for batch in DATA[:4]])
+    first, *_ = train(tmp_path, model, WeightStrengthHook(interval=1))
+    for name in LAYERS:
+        expected = 3 * own[name].mean().item()
+        assert first[f'weight_strength/{name}'] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_model_without_dynamic_layers_is_an_error(tmp_path):

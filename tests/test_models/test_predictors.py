@@ -128,6 +128,13 @@ def test_prediction_stays_in_float32_under_autocast(kind, name, training, dtype,
 
 
 @all_predictors
+def test_shapes_are_found_without_computing(kind, name):
+    with torch.device('meta'):
+        layer, x = build(kind, name), torch.empty(2, 7, 5, WIDTH)
+        assert layer(x).shape == (2, 7, 5, layer.bias.numel())
+
+
+@all_predictors
 def test_gradients_under_autocast_are_finite(kind, name, randomize):
     layer = randomize(build(kind, name))
     with torch.autocast('cpu', dtype=torch.bfloat16):

@@ -42,7 +42,8 @@ class WeightPredictor(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps tokens (B, H, W, C) to normalised updates, (B, C, D) or (B, C, K, K)."""
         dtype = next(self.parameters()).dtype
-        with torch.autocast(x.device.type, enabled=False):
+        device_type = 'cpu' if x.is_meta else x.device.type  # autocast knows no meta device
+        with torch.autocast(device_type, enabled=False):
             return self.normalize(self.predict(x.to(dtype)))
 
 
