@@ -1,5 +1,6 @@
 """The detection configs at toy size (see toy.py), trained and tested on the CPU."""
 
+import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -69,6 +70,46 @@ def test_a_step_in_bf16_gives_a_finite_loss_and_moves_every_part(load, name):
     assert torch.isfinite(losses['loss'])
     unchanged = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
     assert not unchanged
+
+
+@pytest.mark.parametrize('name', [name for name in LEAVES if name.startswith('vitdet')])
+def test_the_recipe_is_vitdets(name):
+    cfg = Config.fromfile(FOLDER / name)
+    gpus, batch, epochs = map(int, re.search(r'_(\d+)xb(\d+)-amp-lsj-(\d+)e', name).groups())
+    assert gpus * batch == cfg.auto_scale_lr.base_batch_size == 64
+    assert cfg.train_dataloader.batch_size == batch
+    iterations = epochs * 118_000 // 64
+    assert cfg.train_cfg.max_iters == iterations
+    warm_up, steps = cfg.param_scheduler
+    assert (warm_up.start_factor, warm_up.end, steps.gamma) == (1e-3, 250, 0.1)
+    assert [m / iterations for m in steps.milestones] == pytest.approx([8 / 9, 26 / 27], abs=1e-4)
+    assert (cfg.optim_wrapper.optimizer.lr, cfg.optim_wrapper.optimizer.weight_decay) == (1e-4, 0.1)
+    assert 'clip_grad' not in cfg.optim_wrapper
+
+    _, _, flip, resize, crop, keep, _ = cfg.train_dataloader.dataset.pipeline
+    assert (flip.type, flip.prob) == ('RandomFlip', 0.5)
+    assert (resize.type, resize.ratio_range, resize.keep_ratio) == ('RandomResize', (0.1, 2), True)
+    assert crop.recompute_bbox and crop.allow_negative_crop and not keep.keep_empty
+    sizes = {resize.scale, crop.crop_size, cfg.test_dataloader.dataset.pipeline[1].scale}
+    assert sizes == {(1024, 1024)}
+    assert cfg.model.data_preprocessor.pad_size_divisor == 1024
+
+    model, rpn = cfg.model, cfg.model.rpn_head
+    assert model.backbone.drop_path_rate == 0.1
+    assert (rpn.num_convs, rpn.loss_bbox.type, rpn.anchor_generator.scales) == (2, 'L1Loss', [8])
+    assert model.train_cfg.rpn.allowed_border == -1
+    assert [model.train_cfg.rpn_proposal[k] for k in ('nms_pre', 'max_per_img')] == [2000, 1000]
+    assert [model.test_cfg.rpn[k] for k in ('nms_pre', 'max_per_img')] == [1000, 1000]
+    test = model.test_cfg.rcnn
+    assert (test.score_thr, test.nms.iou_threshold, test.max_per_img) == (0.05, 0.5, 100)
+    heads = model.roi_head.bbox_head
+    cascade = isinstance(heads, list)
+    for head in heads if cascade else [heads]:
+        assert head.loss_bbox.type == 'L1Loss' and head.reg_class_agnostic == cascade
+        assert head.norm_cfg == dict(type='mmwf.LayerNorm2d', eps=1e-6)
+    if cascade:
+        assert [stage.assigner.pos_iou_thr for stage in model.train_cfg.rcnn] == [0.5, 0.6, 0.7]
+        assert model.roi_head.stage_loss_weights == [1 / 3] * 3  # as detectron2 scales gradients
 
 
 @pytest.mark.parametrize('name', LEAVES)
@@ -141,8 +182,10 @@ def test_the_example_needs_nothing_but_data_at_its_place(tmp_path, monkeypatch):
     cfg = Config.fromfile(FOLDER / name)
     monkeypatch.chdir(tmp_path)
     loaders = ('train_dataloader', 'val_dataloader')
-    with pytest.raises(environment.UserError, match=r'train_dataloader expects data/own'):
+    with pytest.raises(environment.UserError, match=r'train_dataloader expects data/own') as error:
         environment.check_data(cfg, loaders)
+    assert 'see configs/detection/README.md' in str(error.value)
+    assert 'cocodataset.org' not in str(error.value)
     write_coco(tmp_path / 'data/own', classes=cfg.classes)
     environment.check_data(cfg, loaders)
     check_coco(cfg, loaders)

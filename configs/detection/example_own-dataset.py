@@ -8,6 +8,7 @@ Hardware: one GPU of 24 GB. Box and mask AP: depends on your data. Ours: not run
 _base_ = 'vitdet-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco.py'
 
 data_root = 'data/own'
+data_help = f'Put images and annotations at {data_root}; see configs/detection/README.md.'
 classes = ('cat', 'dog')  # the names in the annotation file, in its order
 
 heads = dict(num_classes=len(classes))
