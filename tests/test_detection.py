@@ -189,6 +189,7 @@ def test_the_example_needs_nothing_but_data_at_its_place(tmp_path, monkeypatch):
     write_coco(tmp_path / 'data/own', classes=cfg.classes)
     environment.check_data(cfg, loaders)
     check_coco(cfg, loaders)
+    assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size  # on one GPU
     code = (FOLDER / name).read_text().split('"""')[2]
     lines = [line for line in code.splitlines() if line.strip() and not line.startswith('#')]
     assert len(lines) < 25
@@ -205,7 +206,7 @@ def test_the_tools_train_and_test_with_flips_and_sizes(load, tmp_path, monkeypat
 
 
 def views_of(instances, shape):
-    """A sample as predicted from the image itself, and one as if from each kind of flip."""
+    """A sample as if predicted from the image itself, and from each kind of flip."""
     from mmdet.structures import DetDataSample
 
     height, width = shape
@@ -229,27 +230,36 @@ class Prophet(BaseModel):
         return data_samples
 
 
-def merge(instances, shape):
-    model = MODELS.build(dict(type='mmwf.InstanceTTAModel', module=Prophet()))
-    samples = [[view] for view in views_of(instances, shape)]
-    (merged,) = model.test_step(dict(inputs=[[torch.zeros(3, *shape)]] * 4, data_samples=samples))
+def merge(views, **kwargs):
+    model = MODELS.build(dict(type='mmwf.InstanceTTAModel', module=Prophet(), **kwargs))
+    inputs = [[torch.zeros(3, *view.ori_shape)] for view in views]
+    (merged,) = model.test_step(dict(inputs=inputs, data_samples=[[view] for view in views]))
     return merged.pred_instances
 
 
-def test_flipped_views_merge_to_what_was_there():
+@pytest.fixture
+def instances():
     boxes = torch.tensor([[1.0, 2.0, 5.0, 6.0], [3.0, 1.0, 9.0, 7.0], [1.0, 2.0, 5.0, 6.0]])
     masks = torch.zeros(3, 8, 10, dtype=torch.bool)
     for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
         mask[y1:y2, x1 : x2 - 1] = True  # not symmetric
-    instances = InstanceData(
+    return InstanceData(
         bboxes=boxes,
         masks=masks,
         scores=torch.tensor([0.9, 0.8, 0.7]),
         labels=torch.tensor([0, 0, 1]),
     )
-    merged = merge(instances, (8, 10))
-    assert torch.equal(merged.bboxes, boxes) and torch.equal(merged.masks, masks)
-    assert torch.equal(merged.labels, instances.labels)
+
+
+def same(a, b):
+    return all(torch.equal(a[key], b[key]) for key in ('bboxes', 'masks', 'scores', 'labels'))
+
+
+def test_flipped_views_merge_to_what_was_there(instances):
+    views = list(views_of(instances, (8, 10)))
+    assert all(same(merge([deepcopy(view)]), instances) for view in views)
+    assert same(merge(views), instances)
+    assert same(merge(list(views_of(instances, (8, 10))), max_per_img=2), instances[:2])
 
 
 def test_views_without_detections_merge_to_none():
@@ -259,4 +269,4 @@ def test_views_without_detections_merge_to_none():
         scores=torch.zeros(0),
         labels=torch.zeros(0, dtype=torch.long),
     )
-    assert len(merge(empty, (8, 10))) == 0
+    assert len(merge(list(views_of(empty, (8, 10))))) == 0

@@ -25,6 +25,7 @@ test_evaluator = val_evaluator
 
 # 1e-4 is for a batch of 64; this is its value for a batch of 4 by the square root.
 optim_wrapper = dict(optimizer=dict(lr=2.5e-5))
+auto_scale_lr = dict(base_batch_size=4)
 train_cfg = dict(max_iters=10000, val_interval=1000)
 param_scheduler = [
     _base_.param_scheduler[0],
