@@ -92,19 +92,22 @@ def test_the_recipe_is_vitdets(name):
     assert crop.recompute_bbox and crop.allow_negative_crop and not keep.keep_empty
     sizes = {resize.scale, crop.crop_size, cfg.test_dataloader.dataset.pipeline[1].scale}
     assert sizes == {(1024, 1024)}
-    assert cfg.model.data_preprocessor.pad_size_divisor == 1024
 
     model, rpn = cfg.model, cfg.model.rpn_head
-    assert model.backbone.drop_path_rate == 0.1
+    assert model.data_preprocessor.bgr_to_rgb and model.data_preprocessor.pad_size_divisor == 1024
+    assert model.backbone.drop_path_rate == 0.1 and not model.backbone.get('final_norm')
     assert (rpn.num_convs, rpn.loss_bbox.type, rpn.anchor_generator.scales) == (2, 'L1Loss', [8])
     assert model.train_cfg.rpn.allowed_border == -1
     assert [model.train_cfg.rpn_proposal[k] for k in ('nms_pre', 'max_per_img')] == [2000, 1000]
     assert [model.test_cfg.rpn[k] for k in ('nms_pre', 'max_per_img')] == [1000, 1000]
     test = model.test_cfg.rcnn
     assert (test.score_thr, test.nms.iou_threshold, test.max_per_img) == (0.05, 0.5, 100)
-    heads = model.roi_head.bbox_head
-    cascade = isinstance(heads, list)
-    for head in heads if cascade else [heads]:
+    cascade = model.type == 'CascadeRCNN'
+    heads = model.roi_head.bbox_head if cascade else [model.roi_head.bbox_head]
+    stds = [head.bbox_coder.target_stds for head in heads]
+    weights = [(10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15)]
+    assert [tuple(round(1 / std) for std in of_head) for of_head in stds] == weights[: len(heads)]
+    for head in heads:
         assert head.loss_bbox.type == 'L1Loss' and head.reg_class_agnostic == cascade
         assert head.norm_cfg == dict(type='mmwf.LayerNorm2d', eps=1e-6)
     if cascade:
