@@ -57,7 +57,7 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> None:
 
 def _coco_datasets(dataset: dict) -> Iterator[tuple[dict, list[str]]]:
     """Lists the CocoDatasets of a config, each with the class names it has by default."""
-    from mmdet.datasets import CocoDataset
+    from mmdet.datasets import CocoDataset, LVISV05Dataset
     from mmdet.registry import DATASETS
 
     for key in ('dataset', 'datasets'):  # wrappers
@@ -68,7 +68,8 @@ def _coco_datasets(dataset: dict) -> Iterator[tuple[dict, list[str]]]:
     if dataset.get('ann_file'):
         kind = dataset['type']
         kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-        if kind is not None and issubclass(kind, CocoDataset):
+        # LVIS is a subclass with another format.
+        if issubclass(kind or object, CocoDataset) and not issubclass(kind, LVISV05Dataset):
             yield dataset, list(kind.METAINFO.get('classes') or ())
 
 

@@ -219,6 +219,13 @@ def test_wrapped_data_sets_are_checked_too(cfg, edit):
         check_coco(cfg, LOADERS)
 
 
+def test_lvis_is_left_to_mmdet(cfg, edit):
+    with edit() as content:
+        del content['images'][0]['file_name'], content['annotations'][0]['iscrowd']
+    cfg.train_dataloader.dataset.type = 'LVISV1Dataset'
+    check_coco(cfg, LOADERS)
+
+
 def test_only_one_process_of_a_machine_looks(cfg, data, monkeypatch):
     (data / 'val/2.png').unlink()
     monkeypatch.setenv('LOCAL_RANK', '1')
