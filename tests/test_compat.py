@@ -135,6 +135,14 @@ def test_batched_nms_suppresses_within_a_class(size, shift, dtype):
     assert_close(dets, torch.cat([boxes, scores[:, None]], dim=1)[expected], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize('side', [1.0, 2.0, 100.0])
+@pytest.mark.parametrize('offset', [0, 1])
+def test_batched_nms_keeps_one_box_in_every_class(side, offset):
+    boxes, scores = torch.tensor([[0, 0, side, side]]).repeat(3, 1), torch.tensor([0.9, 0.8, 0.7])
+    cfg = dict(type='nms', iou_threshold=0.1, offset=offset)
+    assert batched_nms(boxes, scores, torch.arange(3), cfg)[1].tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize('in_config', [True, False])
 def test_class_agnostic_nms_ignores_the_classes(in_config):
     boxes, scores = random_boxes()

@@ -114,6 +114,13 @@ def test_the_roi_align_module_is_the_function(output_size):
     assert_close(module(x, ROIS), roi_align(x, ROIS, 3, 0.25, 2, aligned=False))
 
 
+def test_roi_align_is_aligned_and_dense_unless_asked_otherwise():
+    x = features()
+    expected = roi_align_by_hand(x, ROIS, (3, 3), 0.25, sampling_ratio=0, aligned=True)
+    assert_close(roi_align(x, ROIS, 3, 0.25), expected)
+    assert_close(RoIAlign(3, spatial_scale=0.25)(x, ROIS), expected)
+
+
 def test_roi_align_refuses_another_pooling():
     with pytest.raises(ValueError, match="'avg', got 'max'"):
         roi_align(features(), ROIS, 2, pool_mode='max')

@@ -1,5 +1,6 @@
 """The detection configs at toy size (see toy.py), trained and tested on the CPU."""
 
+import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -69,6 +70,49 @@ def test_a_step_in_bf16_gives_a_finite_loss_and_moves_every_part(load, name):
     assert torch.isfinite(losses['loss'])
     unchanged = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
     assert not unchanged
+
+
+@pytest.mark.parametrize('name', [name for name in LEAVES if name.startswith('vitdet')])
+def test_the_recipe_is_vitdets(name):
+    cfg = Config.fromfile(FOLDER / name)
+    gpus, batch, epochs = map(int, re.search(r'_(\d+)xb(\d+)-amp-lsj-(\d+)e', name).groups())
+    assert gpus * batch == cfg.auto_scale_lr.base_batch_size == 64
+    assert cfg.train_dataloader.batch_size == batch
+    iterations = epochs * 118_000 // 64
+    assert cfg.train_cfg.max_iters == iterations
+    warm_up, steps = cfg.param_scheduler
+    assert (warm_up.start_factor, warm_up.end, steps.gamma) == (1e-3, 250, 0.1)
+    assert [m / iterations for m in steps.milestones] == pytest.approx([8 / 9, 26 / 27], abs=1e-4)
+    assert (cfg.optim_wrapper.optimizer.lr, cfg.optim_wrapper.optimizer.weight_decay) == (1e-4, 0.1)
+    assert 'clip_grad' not in cfg.optim_wrapper
+
+    _, _, flip, resize, crop, keep, _ = cfg.train_dataloader.dataset.pipeline
+    assert (flip.type, flip.prob) == ('RandomFlip', 0.5)
+    assert (resize.type, resize.ratio_range, resize.keep_ratio) == ('RandomResize', (0.1, 2), True)
+    assert crop.recompute_bbox and crop.allow_negative_crop and not keep.keep_empty
+    sizes = {resize.scale, crop.crop_size, cfg.test_dataloader.dataset.pipeline[1].scale}
+    assert sizes == {(1024, 1024)}
+
+    model, rpn = cfg.model, cfg.model.rpn_head
+    assert model.data_preprocessor.bgr_to_rgb and model.data_preprocessor.pad_size_divisor == 1024
+    assert model.backbone.drop_path_rate == 0.1 and not model.backbone.get('final_norm')
+    assert (rpn.num_convs, rpn.loss_bbox.type, rpn.anchor_generator.scales) == (2, 'L1Loss', [8])
+    assert model.train_cfg.rpn.allowed_border == -1
+    assert [model.train_cfg.rpn_proposal[k] for k in ('nms_pre', 'max_per_img')] == [2000, 1000]
+    assert [model.test_cfg.rpn[k] for k in ('nms_pre', 'max_per_img')] == [1000, 1000]
+    test = model.test_cfg.rcnn
+    assert (test.score_thr, test.nms.iou_threshold, test.max_per_img) == (0.05, 0.5, 100)
+    cascade = model.type == 'CascadeRCNN'
+    heads = model.roi_head.bbox_head if cascade else [model.roi_head.bbox_head]
+    stds = [head.bbox_coder.target_stds for head in heads]
+    weights = [(10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15)]
+    assert [tuple(round(1 / std) for std in of_head) for of_head in stds] == weights[: len(heads)]
+    for head in heads:
+        assert head.loss_bbox.type == 'L1Loss' and head.reg_class_agnostic == cascade
+        assert head.norm_cfg == dict(type='mmwf.LayerNorm2d', eps=1e-6)
+    if cascade:
+        assert [stage.assigner.pos_iou_thr for stage in model.train_cfg.rcnn] == [0.5, 0.6, 0.7]
+        assert model.roi_head.stage_loss_weights == [1 / 3] * 3  # as detectron2 scales gradients
 
 
 @pytest.mark.parametrize('name', LEAVES)
@@ -141,11 +185,14 @@ def test_the_example_needs_nothing_but_data_at_its_place(tmp_path, monkeypatch):
     cfg = Config.fromfile(FOLDER / name)
     monkeypatch.chdir(tmp_path)
     loaders = ('train_dataloader', 'val_dataloader')
-    with pytest.raises(environment.UserError, match=r'train_dataloader expects data/own'):
+    with pytest.raises(environment.UserError, match=r'train_dataloader expects data/own') as error:
         environment.check_data(cfg, loaders)
+    assert 'see configs/detection/README.md' in str(error.value)
+    assert 'cocodataset.org' not in str(error.value)
     write_coco(tmp_path / 'data/own', classes=cfg.classes)
     environment.check_data(cfg, loaders)
     check_coco(cfg, loaders)
+    assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size  # on one GPU
     code = (FOLDER / name).read_text().split('"""')[2]
     lines = [line for line in code.splitlines() if line.strip() and not line.startswith('#')]
     assert len(lines) < 25
@@ -162,7 +209,7 @@ def test_the_tools_train_and_test_with_flips_and_sizes(load, tmp_path, monkeypat
 
 
 def views_of(instances, shape):
-    """A sample as predicted from the image itself, and one as if from each kind of flip."""
+    """A sample as if predicted from the image itself, and from each kind of flip."""
     from mmdet.structures import DetDataSample
 
     height, width = shape
@@ -186,27 +233,36 @@ class Prophet(BaseModel):
         return data_samples
 
 
-def merge(instances, shape):
-    model = MODELS.build(dict(type='mmwf.InstanceTTAModel', module=Prophet()))
-    samples = [[view] for view in views_of(instances, shape)]
-    (merged,) = model.test_step(dict(inputs=[[torch.zeros(3, *shape)]] * 4, data_samples=samples))
+def merge(views, **kwargs):
+    model = MODELS.build(dict(type='mmwf.InstanceTTAModel', module=Prophet(), **kwargs))
+    inputs = [[torch.zeros(3, *view.ori_shape)] for view in views]
+    (merged,) = model.test_step(dict(inputs=inputs, data_samples=[[view] for view in views]))
     return merged.pred_instances
 
 
-def test_flipped_views_merge_to_what_was_there():
+@pytest.fixture
+def instances():
     boxes = torch.tensor([[1.0, 2.0, 5.0, 6.0], [3.0, 1.0, 9.0, 7.0], [1.0, 2.0, 5.0, 6.0]])
     masks = torch.zeros(3, 8, 10, dtype=torch.bool)
     for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
         mask[y1:y2, x1 : x2 - 1] = True  # not symmetric
-    instances = InstanceData(
+    return InstanceData(
         bboxes=boxes,
         masks=masks,
         scores=torch.tensor([0.9, 0.8, 0.7]),
         labels=torch.tensor([0, 0, 1]),
     )
-    merged = merge(instances, (8, 10))
-    assert torch.equal(merged.bboxes, boxes) and torch.equal(merged.masks, masks)
-    assert torch.equal(merged.labels, instances.labels)
+
+
+def same(a, b):
+    return all(torch.equal(a[key], b[key]) for key in ('bboxes', 'masks', 'scores', 'labels'))
+
+
+def test_flipped_views_merge_to_what_was_there(instances):
+    views = list(views_of(instances, (8, 10)))
+    assert all(same(merge([deepcopy(view)]), instances) for view in views)
+    assert same(merge(views), instances)
+    assert same(merge(list(views_of(instances, (8, 10))), max_per_img=2), instances[:2])
 
 
 def test_views_without_detections_merge_to_none():
@@ -216,4 +272,4 @@ def test_views_without_detections_merge_to_none():
         scores=torch.zeros(0),
         labels=torch.zeros(0, dtype=torch.long),
     )
-    assert len(merge(empty, (8, 10))) == 0
+    assert len(merge(list(views_of(empty, (8, 10))))) == 0

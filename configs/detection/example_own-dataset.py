@@ -8,6 +8,7 @@ Hardware: one GPU of 24 GB. Box and mask AP: depends on your data. Ours: not run
 _base_ = 'vitdet-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco.py'
 
 data_root = 'data/own'
+data_help = f'Put images and annotations at {data_root}; see configs/detection/README.md.'
 classes = ('cat', 'dog')  # the names in the annotation file, in its order
 
 heads = dict(num_classes=len(classes))
@@ -24,6 +25,7 @@ test_evaluator = val_evaluator
 
 # 1e-4 is for a batch of 64; this is its value for a batch of 4 by the square root.
 optim_wrapper = dict(optimizer=dict(lr=2.5e-5))
+auto_scale_lr = dict(base_batch_size=4)
 train_cfg = dict(max_iters=10000, val_interval=1000)
 param_scheduler = [
     _base_.param_scheduler[0],

@@ -12,6 +12,12 @@ from .environment import UserError, import_task_library
 
 #: By how much a box may reach out of its image, in pixels: annotators round.
 TOLERANCE = 1.0
+#: What mmdet and pycocotools read of each entry.
+FIELDS = {
+    'images': {'id', 'file_name', 'height', 'width'},
+    'categories': {'id', 'name'},
+    'annotations': {'id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'},
+}
 
 
 def check_coco(cfg: Config, loaders: tuple[str, ...]) -> None:
@@ -37,11 +43,13 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> None:
         root = cfg[loader].dataset if cfg.get(loader) else {}
         for dataset, default_classes in _coco_datasets(root):
             content = _read(loader, dataset)
+            _check_fields(loader, dataset, content)
             classes = _classes(dataset, default_classes)
             _check_categories(loader, dataset, content, classes)
             _check_model(loader, cfg.model, classes)
             _check_evaluator(loader, dataset, cfg.get(loader.replace('dataloader', 'evaluator')))
             _check_images(loader, dataset, content)
+            _check_references(loader, dataset, content)
             _check_filter(loader, dataset, content, classes)
             if not cfg.get('allow_boxes_outside'):
                 _check_boxes(loader, dataset, content)
@@ -49,7 +57,7 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> None:
 
 def _coco_datasets(dataset: dict) -> Iterator[tuple[dict, list[str]]]:
     """Lists the CocoDatasets of a config, each with the class names it has by default."""
-    from mmdet.datasets import CocoDataset
+    from mmdet.datasets import CocoDataset, LVISV05Dataset
     from mmdet.registry import DATASETS
 
     for key in ('dataset', 'datasets'):  # wrappers
@@ -60,7 +68,8 @@ def _coco_datasets(dataset: dict) -> Iterator[tuple[dict, list[str]]]:
     if dataset.get('ann_file'):
         kind = dataset['type']
         kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-        if kind is not None and issubclass(kind, CocoDataset):
+        # LVIS is a subclass with another format.
+        if issubclass(kind or object, CocoDataset) and not issubclass(kind, LVISV05Dataset):
             yield dataset, list(kind.METAINFO.get('classes') or ())
 
 
@@ -72,7 +81,7 @@ def _read(loader: str, dataset: dict) -> dict:
     path = _ann_file(dataset)
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f'{loader}: {path} is no JSON file: {error}') from error
     expected = {'images', 'categories'}
     if not dataset.get('test_mode'):
@@ -84,6 +93,22 @@ def _read(loader: str, dataset: dict) -> dict:
             f'{sorted(expected)}, got {got}.'
         )
     return content
+
+
+def _check_fields(loader: str, dataset: dict, content: dict) -> None:
+    with_mask = any(transform.get('with_mask') for transform in dataset.get('pipeline') or ())
+    for kind, fields in FIELDS.items():
+        if kind == 'annotations' and with_mask:
+            fields = fields | {'segmentation'}
+        for number, entry in enumerate(content.get(kind, ()), 1):
+            missing = fields - entry.keys()
+            if with_mask and entry.get('segmentation') == []:
+                missing.add('segmentation')
+            if missing:
+                raise UserError(
+                    f'{loader}: number {number} of the {kind} in {_ann_file(dataset)} has no '
+                    f'{", no ".join(sorted(missing))}. Expected {", ".join(sorted(fields))}.'
+                )
 
 
 def _classes(dataset: dict, default: list[str]) -> list[str]:
@@ -181,25 +206,38 @@ def _check_filter(loader: str, dataset: dict, content: dict, classes: list[str])
         )
 
 
+def _check_references(loader: str, dataset: dict, content: dict) -> None:
+    """Checks that the image and the category of each annotation are there: mmdet drops others."""
+    for kind, key in (('images', 'image_id'), ('categories', 'category_id')):
+        known = {entry['id'] for entry in content[kind]}
+        for annotation in content.get('annotations', ()):
+            if annotation[key] not in known:
+                raise UserError(
+                    f'{loader}: annotation {annotation["id"]} of {_ann_file(dataset)} has the '
+                    f'{key} {annotation[key]}, which is not among the {kind} of the file.'
+                )
+
+
+def _is_inside(box: list, image: dict) -> bool:
+    if not isinstance(box, list) or len(box) != 4:
+        return False
+    x, y, width, height = box
+    return (
+        min(x, y) >= -TOLERANCE
+        and min(width, height) >= 0
+        and x + width <= image['width'] + TOLERANCE
+        and y + height <= image['height'] + TOLERANCE
+    )
+
+
 def _check_boxes(loader: str, dataset: dict, content: dict) -> None:
     path = _ann_file(dataset)
     images = {image['id']: image for image in content['images']}
-    outside = []
-    for annotation in content.get('annotations', ()):
-        image = images.get(annotation['image_id'])
-        if image is None:
-            raise UserError(
-                f'{loader}: annotation {annotation["id"]} of {path} belongs to image '
-                f'{annotation["image_id"]}, which the file does not have.'
-            )
-        x, y, width, height = annotation['bbox']
-        if (
-            min(x, y) < -TOLERANCE
-            or min(width, height) < 0
-            or x + width > image['width'] + TOLERANCE
-            or y + height > image['height'] + TOLERANCE
-        ):
-            outside.append(annotation)
+    outside = [
+        annotation
+        for annotation in content.get('annotations', ())
+        if not _is_inside(annotation['bbox'], images[annotation['image_id']])
+    ]
     if outside:
         image = images[outside[0]['image_id']]
         raise UserError(

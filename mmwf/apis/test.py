@@ -10,6 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.registry import METRICS
 
 from . import environment
+from .check_coco import check_coco
 from .environment import UserError
 
 #: What writes the predictions of each default scope, where it is not MMEngine's own: these compress
@@ -99,6 +100,7 @@ def main(argv: list[str] | None = None) -> dict:
     cfg.work_dir = environment.default_work_dir(cfg, args.config, args.work_dir)
     environment.check_checkpoint(args.checkpoint)
     environment.check_data(cfg, ('test_dataloader',))
+    check_coco(cfg, ('test_dataloader',))
     cfg.load_from, cfg.resume = args.checkpoint, False
     cfg.default_hooks.checkpoint_match = dict(type='mmwf.CheckpointMatchHook', strict=True)
     if args.show_dir:

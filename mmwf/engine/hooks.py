@@ -60,6 +60,10 @@ class Fp16CompressionHook(Hook):
 
     To use it: ``custom_hooks=[dict(type='mmwf.Fp16CompressionHook')]``. Precision of parameters,
     optimizer and forward pass stay as they are.
+
+    Note:
+        fp16 ends at 6e-8. detectron2 computes in fp16 too, so its loss scaling lifts the gradients;
+        bf16 has none: set ``optim_wrapper.dtype='float16'`` with this hook.
     """
 
     def before_train(self, runner) -> None:

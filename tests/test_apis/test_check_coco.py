@@ -7,6 +7,7 @@ import pytest
 from mmengine.config import Config
 from toy import CLASSES, shrink_detection, write_coco
 
+from mmwf.apis import test as test_tool
 from mmwf.apis import train as train_tool
 from mmwf.apis.check_coco import check_coco
 from mmwf.apis.environment import UserError
@@ -57,6 +58,16 @@ def test_the_training_tool_stops_before_it_builds_anything(cfg, edit, tmp_path, 
     assert not Path('out').exists()
 
 
+def test_the_test_tool_stops_too(cfg, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg.test_dataloader.dataset.metainfo.classes = CLASSES[::-1]
+    cfg.dump('toy.py')
+    Path('checkpoint.pth').touch()
+    with pytest.raises(UserError, match='test_dataloader: the categories have another order'):
+        test_tool.main(['toy.py', 'checkpoint.pth'])
+    assert not Path('work_dirs').exists()
+
+
 def test_a_class_that_the_file_does_not_have(cfg):
     cfg.val_dataloader.dataset.metainfo.classes = ('yellow', 'triangle')
     with pytest.raises(
@@ -105,7 +116,7 @@ def test_an_image_that_is_not_there(cfg, data):
         check_coco(cfg, LOADERS)
 
 
-def test_nothing_left_after_filteyellow(cfg, edit):
+def test_nothing_left_after_filtering(cfg, edit):
     cfg.train_dataloader.dataset.filter_cfg.min_size = 48
     with edit() as content:
         content['annotations'] = [a for a in content['annotations'] if a['image_id'] == 1]
@@ -126,6 +137,37 @@ def test_a_box_outside_of_its_image(cfg, edit, box):
     check_coco(cfg, LOADERS)
 
 
+@pytest.mark.parametrize('box', [None, [1, 2, 3], [float('nan'), 2, 20, 20]])
+def test_a_box_that_is_none(cfg, edit, box):
+    with edit() as content:
+        content['annotations'][0]['bbox'] = box
+    with pytest.raises(UserError, match=r'(?s)annotation 1 .*Expected \[x, y, width, height\]'):
+        check_coco(cfg, LOADERS)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'field'),
+    [('images', 'width'), ('annotations', 'area'), ('annotations', 'iscrowd')]
+    + [('annotations', 'segmentation')],
+)
+def test_an_entry_without_what_mmdet_or_the_metric_reads(cfg, edit, kind, field):
+    with edit('val') as content:
+        del content[kind][1][field]
+    where = rf'val_dataloader: number 2 of the {kind} in .*instances_val.json has no {field}'
+    with pytest.raises(UserError, match=where):
+        check_coco(cfg, LOADERS)
+
+
+def test_masks_are_needed_where_they_are_loaded(cfg, edit):
+    with edit() as content:
+        content['annotations'][2]['segmentation'] = []
+    with pytest.raises(UserError, match='number 3 of the annotations .* has no segmentation'):
+        check_coco(cfg, LOADERS)
+    for transform in cfg.train_dataloader.dataset.pipeline:
+        transform.pop('with_mask', None)
+    check_coco(cfg, LOADERS)
+
+
 def test_rounding_and_empty_boxes_are_fine(cfg, edit):
     with edit() as content:
         content['annotations'][0]['bbox'] = [-0.4, 0, 64.9, 40]
@@ -133,10 +175,14 @@ def test_rounding_and_empty_boxes_are_fine(cfg, edit):
     check_coco(cfg, LOADERS)
 
 
-def test_an_annotation_of_no_image(cfg, edit):
+@pytest.mark.parametrize(
+    ('key', 'message'),
+    [('image_id', 'images of the file'), ('category_id', 'categories of the file')],
+)
+def test_an_annotation_of_no_image_or_category(cfg, edit, key, message):
     with edit() as content:
-        content['annotations'][0]['image_id'] = 77
-    with pytest.raises(UserError, match='annotation 1 .* belongs to image 77'):
+        content['annotations'][0][key] = 77
+    with pytest.raises(UserError, match=f'annotation 1 .* has the {key} 77, .*{message}'):
         check_coco(cfg, LOADERS)
 
 
@@ -146,6 +192,9 @@ def test_a_file_of_another_format(cfg, data):
     with pytest.raises(UserError, match="not in COCO's format: .*got a list"):
         check_coco(cfg, LOADERS)
     path.write_text('{"images": ')
+    with pytest.raises(UserError, match='is no JSON file'):
+        check_coco(cfg, LOADERS)
+    cfg.train_dataloader.dataset.ann_file = 'annotations'
     with pytest.raises(UserError, match='is no JSON file'):
         check_coco(cfg, LOADERS)
 
@@ -168,6 +217,13 @@ def test_wrapped_data_sets_are_checked_too(cfg, edit):
         content['images'][3]['file_name'] = 'lost.png'
     with pytest.raises(UserError, match='lost.png'):
         check_coco(cfg, LOADERS)
+
+
+def test_lvis_is_left_to_mmdet(cfg, edit):
+    with edit() as content:
+        del content['images'][0]['file_name'], content['annotations'][0]['iscrowd']
+    cfg.train_dataloader.dataset.type = 'LVISV1Dataset'
+    check_coco(cfg, LOADERS)
 
 
 def test_only_one_process_of_a_machine_looks(cfg, data, monkeypatch):

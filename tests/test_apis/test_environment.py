@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -48,11 +50,14 @@ def test_a_missing_checkpoint_is_an_error():
     environment.check_checkpoint('hf://RuizeHe/weightformer-t')
 
 
-def test_import_chatter_is_dropped_and_the_rest_is_kept(capsys):
+def test_import_chatter_is_dropped_and_the_rest_is_kept(capsys, recwarn):
     with environment.quiet_imports():
         print('Could not import OneDL')
         print('something that matters')
+        warnings.warn('faster_coco_eval is not installed, metrics will not', stacklevel=1)
+        warnings.warn('another thing that matters', stacklevel=1)
     assert capsys.readouterr().out == 'something that matters\n'
+    assert [str(w.message) for w in recwarn] == ['another thing that matters']
 
 
 def test_a_user_error_ends_a_tool_with_its_message_only():

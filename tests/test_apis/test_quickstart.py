@@ -65,15 +65,19 @@ def test_an_unknown_task_is_refused_before_anything_runs():
         quickstart.main(['classification', 'dtection'])
 
 
-def test_the_picture_shows_the_truth_beside_the_predictions(scenes, tmp_path):
-    ann_file = scenes / 'annotations' / 'instances_val.json'
+def test_the_picture_shows_the_truth_beside_the_predictions(tmp_path, monkeypatch):
+    draw, drawn = pictures._draw_objects, []
+    monkeypatch.setattr(pictures, '_draw_objects', lambda *a: draw(*a) or drawn.append(a[2]))
+    write_scenes(tmp_path, ['coco'], {'val': 8})
+    ann_file = tmp_path / 'coco/annotations/instances_val.json'
+    shown = list(make_scenes('val', 8))[4:]  # the last one has a crowd
     predictions = []
-    for image_id, scene in enumerate(make_scenes('val', 4), 1):
+    for image_id, scene in enumerate(shown, 5):
         encoded = rle.encode(np.asfortranarray(scene.soft, np.uint8))
         predictions.append(
             dict(
                 img_id=image_id,
-                img_path=str(scenes / 'val' / f'{image_id:06d}.jpg'),
+                img_path=str(tmp_path / f'coco/val/{image_id:06d}.jpg'),
                 pred_instances=dict(
                     bboxes=np.array([[2.0, 3, 20, 30], [0, 0, 9, 9]]),
                     labels=np.array([4, 9]),
@@ -86,6 +90,13 @@ def test_the_picture_shows_the_truth_beside_the_predictions(scenes, tmp_path):
     pictures.draw_detection(predictions, png, ann_file=str(ann_file), rows=2, columns=2)
     image = matplotlib.image.imread(png)
     assert image.shape[0] > 300 and image.shape[1] > 600 and image.std() > 0.1
+    for scene, truth, found in zip(shown, drawn[::2], drawn[1::2], strict=True):
+        for instance, (mask, _, label, caption) in zip(scene.instances, truth, strict=True):
+            assert np.array_equal(mask, instance.mask)
+            assert label == (-1 if instance.is_crowd else instance.digit)
+            assert caption == str(instance.digit) + ' crowd' * instance.is_crowd
+        ((mask, *rest),) = found  # the one with a high score
+        assert np.array_equal(mask, scene.soft) and rest == [(2, 3, 18, 27), 4, '4 90%']
 
 
 def test_the_detector_trains_in_two_processes_is_tested_and_shown(scenes, tmp_path):

@@ -32,6 +32,13 @@ def test_its_state_survives_a_round_trip():
     assert other.state_dict()['param_groups'] == wrapper.state_dict()['param_groups']
 
 
+def test_a_gpu_that_has_bf16_computes_in_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: True)
+    _, wrapper = make()
+    assert wrapper.cast_dtype == torch.bfloat16 and not wrapper.loss_scaler.is_enabled()
+
+
 @needs_cpu
 def test_fp16_on_a_cpu_is_an_error_that_says_what_to_take():
     with pytest.raises(ValueError, match="Expected dtype 'bfloat16' on a CPU, got 'float16'"):

@@ -99,3 +99,10 @@ def test_norm_keeps_the_layout_and_normalises_channels():
     y = LayerNorm2d(8)(x)
     assert y.is_contiguous()
     torch.testing.assert_close(y, norm(x, torch.ones(8), torch.zeros(8)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_pyramid_is_not_rounded_to_bf16(neck):
+    with torch.autocast('cpu', torch.bfloat16):
+        assert all(out.dtype == torch.float32 for out in neck(torch.randn(1, 16, 4, 4)))
+    x = torch.randn(1, 16, 4, 4, dtype=torch.float64)
+    assert all(out.dtype == torch.float64 for out in neck.double()(x))

@@ -6,7 +6,7 @@
 #   the heads' own.
 # - Box losses are L1 (mmdet's cascade has smooth L1), proposals are 1000 in training (2000).
 # - Left as mmdet has them, since they are hard-wired: one mask head in each stage (detectron2: one
-#   on the first stage's proposals), which costs 5.2 M parameters, and by the weights above counts
+#   on the first stage's proposals), which costs 5.3 M parameters, and by the weights above counts
 #   as one in the loss; and every stage samples 512 boxes anew (detectron2: only the first).
 _base_ = 'mask_rcnn_simple_fpn.py'
 

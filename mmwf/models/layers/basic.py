@@ -93,8 +93,13 @@ class LayerNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, C, H, W) to (B, C, H, W)."""
-        x = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
+        """Maps (B, C, H, W) to (B, C, H, W), in the precision of the weights.
+
+        Autocast does so on CUDA, not on a CPU; and mmdet rounds boxes to the precision of a
+        pyramid, where bf16 has steps of 4 pixels.
+        """
+        x = x.permute(0, 2, 3, 1).to(self.weight.dtype)
+        x = F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
         return x.permute(0, 3, 1, 2).contiguous()
 
     def extra_repr(self) -> str:
