@@ -160,7 +160,9 @@ def test_a_truncated_file_is_named(tmp_path, name, kept):
 
 
 @pytest.mark.parametrize('name', ['model.pth', 'model.safetensors'])
-@pytest.mark.parametrize('content', [b'', b'<html>404 Not Found</html>\n', b'version https://git-'])
+@pytest.mark.parametrize(
+    'content', [b'', b'<html>404 Not Found</html>\n', b'version https://git-', b'root']
+)
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f'{name}.*(no checkpoint at all|no readable)'):
