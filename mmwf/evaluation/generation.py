@@ -14,8 +14,8 @@ from mmengine.logging import print_log
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmwf.apis.environment import UserError
 from mmwf.datasets.images import SquareImages, list_images
+from mmwf.errors import UserError
 from mmwf.registry import METRICS
 
 from .extractors import build_extractor

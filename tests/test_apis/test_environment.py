@@ -48,13 +48,6 @@ def test_a_missing_checkpoint_is_an_error():
     environment.check_checkpoint('hf://RuizeHe/weightformer-t')
 
 
-def test_import_chatter_is_dropped_and_the_rest_is_kept(capsys):
-    with environment.quiet_imports():
-        print('Could not import OneDL')
-        print('something that matters')
-    assert capsys.readouterr().out == 'something that matters\n'
-
-
 def test_a_user_error_ends_a_tool_with_its_message_only():
     def main():
         raise UserError('try this')

@@ -7,7 +7,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
-from mmwf.apis.environment import UserError
+from mmwf.errors import UserError
 from mmwf.evaluation.extractors import build_extractor
 from mmwf.evaluation.generation import frechet_distance, inception_score, precision_recall
 
