@@ -28,7 +28,8 @@ def run(main) -> None:
     try:
         main()
     except UserError as error:
-        sys.exit(f'error: {error}')
+        # From a process that loads data, torch hands on the traceback as part of the message.
+        sys.exit(f'error: {str(error).rpartition(f"{type(error).__name__}: ")[2].strip()}')
     if torch.distributed.is_initialized():
         # The Runner's reference cycles hold the group too: while they do, gloo's threads go on, and
         # abort the process if they need the interpreter after its end.

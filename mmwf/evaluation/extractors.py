@@ -141,11 +141,10 @@ def build_extractor(cfg: dict) -> nn.Module:
         cfg: ``type``, one of ``EXTRACTORS``, and the arguments of that class.
 
     Raises:
-        ValueError: If the type is unknown.
-        UserError: If its files cannot be had.
+        UserError: If the type is unknown, or its files cannot be had.
     """
     settings = dict(cfg)
     kind = settings.pop('type', None)
     if kind not in EXTRACTORS:
-        raise ValueError(f'Expected extractor.type to be one of {list(EXTRACTORS)}, got {kind!r}.')
+        raise UserError(f'Expected extractor.type to be one of {list(EXTRACTORS)}, got {kind!r}.')
     return EXTRACTORS[kind](**settings).requires_grad_(False)

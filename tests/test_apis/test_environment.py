@@ -1,6 +1,7 @@
 import pytest
 import torch
 from mmengine.config import Config
+from torch.utils.data import DataLoader
 
 from mmwf.apis import environment
 from mmwf.apis.environment import UserError
@@ -54,3 +55,12 @@ def test_a_user_error_ends_a_tool_with_its_message_only():
 
     with pytest.raises(SystemExit, match='^error: try this$'):
         environment.run(main)
+
+
+def test_a_user_error_of_a_data_loading_process_does_too():
+    class Damaged(list):
+        def __getitem__(self, index):
+            raise UserError('the file: x.png')
+
+    with pytest.raises(SystemExit, match='^error: the file: x.png$'):
+        environment.run(lambda: next(iter(DataLoader(Damaged([0]), num_workers=1))))

@@ -56,6 +56,7 @@ def test_with_the_ideal_denoiser_samples_have_the_distribution_of_the_data(sampl
         (dict(num_steps=1), 'from 2 to 1000, got 1'),
         (dict(sampler='ddim', num_steps=30), 'divide 1000.*got 30'),
         (dict(cfg_scale=0.5), 'cfg_scale of 1 or more'),
+        (dict(cfg_scale=float('nan')), 'cfg_scale of 1 or more, got nan'),
         (dict(seed=-1), 'seed of 0 or more'),
     ],
 )
