@@ -138,6 +138,26 @@ def test_the_average_of_the_weights_survives_a_resume_and_goes_on(config):
         torch.testing.assert_close(value, average[key].lerp(after[key], momentum))
 
 
+def test_a_resumed_run_does_not_repeat_the_noise_of_the_first_iterations(config):
+    states = []
+
+    def run():
+        runner = build_runner(copy.deepcopy(config))
+        (timer,) = (hook for hook in runner.hooks if type(hook).__name__ == 'IterTimerHook')
+        timer.before_train_iter = lambda *args, **kwargs: states.append(torch.get_rng_state())
+        timer.after_train_iter = lambda *args, **kwargs: None
+        runner.train()
+
+    run()
+    config.resume, config.load_from = True, str(Path(config.work_dir) / 'iter_2.pth')
+    config.train_cfg.max_iters = 3
+    run()
+    run()
+    first, _, resumed, again = states
+    assert not torch.equal(resumed, first)
+    assert torch.equal(resumed, again)
+
+
 def test_testing_samples_from_the_average_of_the_weights(config, tmp_path):
     build_runner(copy.deepcopy(config)).train()
     config.load_from = str(Path(config.work_dir) / 'iter_2.pth')
