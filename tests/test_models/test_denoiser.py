@@ -12,6 +12,7 @@ from mmwf.apis.convert import convert_released
 from mmwf.apis.environment import UserError
 from mmwf.checkpoint import mmwf_to_released, read_checkpoint, released_to_mmwf
 from mmwf.models import Denoiser
+from mmwf.models.layers import PatchEmbed
 
 GOLDEN = Path(__file__).parents[1] / 'data/weightformer_dit_h48_d5_in8.safetensors'
 ARCHS = {
@@ -119,6 +120,20 @@ def test_the_baseline_has_the_size_of_its_paper(arch, millions):
     with torch.device('meta'):
         parameters = sum(p.numel() for p in Denoiser(arch).parameters())
     assert round(parameters / 1e6) == millions
+
+
+@archs
+def test_weights_begin_as_in_dit(arch):
+    model = build(dict(arch, embed_dims=64), num_classes=500)
+    time_mlp = model.time_embed.mlp
+    for layer in (model.label_embed, time_mlp[0], time_mlp[2]):
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    mixer = model.blocks[0].attn.qkv if 'num_heads' in arch else model.blocks[0].mlp.fc1
+    for weight in (mixer.weight, model.blocks[0].mlp.fc2.weight, model.patch_embed.proj.weight):
+        fan_out, fan_in = weight.flatten(1).shape
+        assert weight.std().item() == pytest.approx((2 / (fan_in + fan_out)) ** 0.5, rel=0.1)
+    linears = [m for m in model.modules() if isinstance(m, (torch.nn.Linear, PatchEmbed))]
+    assert not any(getattr(m, 'proj', m).bias.any() for m in linears)
 
 
 @archs
