@@ -152,14 +152,16 @@ def test_it_begins_at_zero_and_training_reaches_every_weight(arch):
 
 
 @archs
-def test_gradient_checkpointing_changes_no_gradient(arch, randomize):
-    grads = []
+def test_gradient_checkpointing_runs_blocks_again_and_changes_no_gradient(arch, randomize):
+    grads, runs = [], []
     for with_cp in (False, True):
         torch.manual_seed(0)
         model = randomize(build(arch, with_cp=with_cp))
+        model.blocks[1].register_forward_pre_hook(lambda *args, cp=with_cp: runs.append(cp))
         model(*batch()).pow(2).sum().backward()
         grads.append([p.grad for p in model.parameters()])
     assert_close(grads[0], grads[1])
+    assert runs == [False, True, True]
 
 
 @archs
