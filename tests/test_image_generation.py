@@ -1,6 +1,7 @@
 """Configs of image generation made small: training, resuming, testing and sampling."""
 
 import copy
+import inspect
 import pickle
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ from mmengine.structures import BaseDataElement
 from sklearn.datasets import load_sample_images
 
 from mmwf.apis.environment import build_runner, import_task_library
+from mmwf.datasets import LatentDataset
 from mmwf.datasets.digits import write_digits
 
 ROOT = Path(__file__).parents[1]
@@ -95,6 +97,8 @@ def test_it_is_what_its_name_says_under_the_recipe_of_dit(name):
     assert denoiser.arch == f'{dict(attention="dit").get(mixer, mixer)}-{size}'
     assert denoiser.patch_size == int(patch)
     assert (denoiser.in_channels, denoiser.input_size) == (4, 256 // 8)
+    scale = inspect.signature(LatentDataset).parameters['scale'].default
+    assert cfg.model.vae.scale == cfg.train_dataloader.dataset.get('scale', scale) == 0.18215
     assert cfg.train_dataloader.batch_size == int(batch)
     assert int(gpus) * int(batch) == cfg.auto_scale_lr.base_batch_size == 256
     assert cfg.optim_wrapper.optimizer.lr == 1e-4 and not cfg.optim_wrapper.optimizer.weight_decay

@@ -188,11 +188,17 @@ class GenerationMetric(BaseMetric):
             data_batch: Not used.
             data_samples: For each sample ``image`` (3, H, H), uint8 as RGB, on the CPU; ``label``,
                 the class that was asked for; ``protocol``, how it was sampled.
+
+        Raises:
+            UserError: If the real images' statistics are of another extractor.
         """
         images = torch.stack([sample['image'] for sample in data_samples])
         labels = [int(sample['label']) for sample in data_samples]
         self._image_size, self._protocol = images.shape[-1], data_samples[0]['protocol']
-        self.results.extend(zip(*self._extract(images), labels, strict=True))
+        features, logits = self._extract(images)
+        if self._wants('fid') and not self._real_paths and not self.results:
+            self._real_statistics(features.shape[1])  # they may not fit: known before the work
+        self.results.extend(zip(features, logits, labels, strict=True))
 
     def evaluate(self, size: int) -> dict:
         """Computes the metrics of all processes' samples.
