@@ -18,6 +18,7 @@ def quiet_imports() -> Iterator[None]:
     try:
         with contextlib.redirect_stdout(out), warnings.catch_warnings():
             warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformable')
+            warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
             yield
     finally:
         for line in out.getvalue().splitlines():

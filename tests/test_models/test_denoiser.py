@@ -12,7 +12,6 @@ from mmwf.apis.convert import convert_released
 from mmwf.apis.environment import UserError
 from mmwf.checkpoint import mmwf_to_released, read_checkpoint, released_to_mmwf
 from mmwf.models import Denoiser
-from mmwf.models.layers import PatchEmbed
 
 GOLDEN = Path(__file__).parents[1] / 'data/weightformer_dit_h48_d5_in8.safetensors'
 ARCHS = {
@@ -132,8 +131,8 @@ def test_weights_begin_as_in_dit(arch):
     for weight in (mixer.weight, model.blocks[0].mlp.fc2.weight, model.patch_embed.proj.weight):
         fan_out, fan_in = weight.flatten(1).shape
         assert weight.std().item() == pytest.approx((2 / (fan_in + fan_out)) ** 0.5, rel=0.05)
-    linears = [m for m in model.modules() if isinstance(m, (torch.nn.Linear, PatchEmbed))]
-    assert not any(getattr(m, 'proj', m).bias.any() for m in linears)
+    linears = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    assert not any(layer.bias.any() for layer in (*linears, model.patch_embed.proj))
 
 
 @archs
