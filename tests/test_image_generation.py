@@ -1,6 +1,7 @@
 """Configs of image generation made small: training, resuming, testing and sampling."""
 
 import copy
+import inspect
 import pickle
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ from mmengine.structures import BaseDataElement
 from sklearn.datasets import load_sample_images
 
 from mmwf.apis.environment import build_runner, import_task_library
+from mmwf.datasets import LatentDataset
 from mmwf.datasets.digits import write_digits
 
 ROOT = Path(__file__).parents[1]
@@ -95,6 +97,8 @@ def test_it_is_what_its_name_says_under_the_recipe_of_dit(name):
     assert denoiser.arch == f'{dict(attention="dit").get(mixer, mixer)}-{size}'
     assert denoiser.patch_size == int(patch)
     assert (denoiser.in_channels, denoiser.input_size) == (4, 256 // 8)
+    scale = inspect.signature(LatentDataset).parameters['scale'].default
+    assert cfg.model.vae.scale == cfg.train_dataloader.dataset.get('scale', scale) == 0.18215
     assert cfg.train_dataloader.batch_size == int(batch)
     assert int(gpus) * int(batch) == cfg.auto_scale_lr.base_batch_size == 256
     assert cfg.optim_wrapper.optimizer.lr == 1e-4 and not cfg.optim_wrapper.optimizer.weight_decay
@@ -136,6 +140,26 @@ def test_the_average_of_the_weights_survives_a_resume_and_goes_on(config):
     after = resumed.model.state_dict()
     for key, value in ema_of(resumed).module.state_dict().items():
         torch.testing.assert_close(value, average[key].lerp(after[key], momentum))
+
+
+def test_a_resumed_run_does_not_repeat_the_noise_of_the_first_iterations(config):
+    states = []
+
+    def run():
+        runner = build_runner(copy.deepcopy(config))
+        (timer,) = (hook for hook in runner.hooks if type(hook).__name__ == 'IterTimerHook')
+        timer.before_train_iter = lambda *args, **kwargs: states.append(torch.get_rng_state())
+        timer.after_train_iter = lambda *args, **kwargs: None
+        runner.train()
+
+    run()
+    config.resume, config.load_from = True, str(Path(config.work_dir) / 'iter_2.pth')
+    config.train_cfg.max_iters = 3
+    run()
+    run()
+    first, _, resumed, again = states
+    assert not torch.equal(resumed, first)
+    assert torch.equal(resumed, again)
 
 
 def test_testing_samples_from_the_average_of_the_weights(config, tmp_path):

@@ -15,6 +15,14 @@ def test_import_does_not_import_the_libraries(run_python):
     assert result.stdout.strip() == '[]', result.stderr
 
 
+def test_only_the_tools_import_the_tools(run_python):
+    result = run_python(
+        'import sys, mmwf.analysis, mmwf.datasets, mmwf.engine, mmwf.evaluation, mmwf.models\n'
+        "print([name for name in sys.modules if name.startswith('mmwf.apis')])"
+    )
+    assert result.stdout.strip() == '[]', result.stderr
+
+
 def test_import_takes_less_than_three_seconds(run_python):
     # CPU seconds: the time on the clock also depends on what else the machine is doing.
     code = 'import time, mmwf; print(time.process_time())'

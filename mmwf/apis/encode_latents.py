@@ -43,8 +43,6 @@ def find_work(out: Path, info: ShardInfo) -> list[int]:
             read_shard_info(path).check_same(info, str(path), 'what is asked for')
         except DamagedShardError as error:
             print(f'{error} It is made again.')
-        except ValueError as error:
-            raise UserError(str(error)) from error
         else:
             done.add(index)
     return [index for index in range(info.num_shards) if index not in done]
@@ -120,11 +118,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--num-workers', type=int, default=4, help='processes that read images')
     args = parser.parse_args(argv)
     rank, world_size = (int(os.environ.get(k, d)) for k, d in (('RANK', 0), ('WORLD_SIZE', 1)))
+    if min(args.image_size, args.shard_size, args.batch_size) < 1:
+        raise UserError('Expected --image-size, --shard-size and --batch-size of 1 or more.')
     try:
         folder = ImageFolder(args.images)
-        vae = load_vae(args.vae)
-    except (FileNotFoundError, ValueError) as error:
-        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f'{error} Expected images as {args.images}/CLASS/*.') from error
+    vae = load_vae(args.vae)
     if torch.cuda.is_available():
         vae.to(f'cuda:{os.environ.get("LOCAL_RANK", 0)}')
     info = ShardInfo(

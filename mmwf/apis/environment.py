@@ -4,26 +4,23 @@ before the work begins, so that a mistake costs seconds."""
 import contextlib
 import difflib
 import gc
-import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mmwf.errors import UserError
+from mmwf.libraries import import_task_library
+
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-
-
-class UserError(Exception):
-    """Something that the user can mend; the tools print its message without a traceback."""
 
 
 def run(main) -> None:
@@ -31,7 +28,8 @@ def run(main) -> None:
     try:
         main()
     except UserError as error:
-        sys.exit(f'error: {error}')
+        # From a process that loads data, torch hands on the traceback as part of the message.
+        sys.exit(f'error: {str(error).rpartition(f"{type(error).__name__}: ")[2].strip()}')
     if torch.distributed.is_initialized():
         # The Runner's reference cycles hold the group too: while they do, gloo's threads go on, and
         # abort the process if they need the interpreter after its end.
@@ -55,31 +53,6 @@ def load_config(path: str, options: dict | None = None) -> Config:
     if options:
         cfg.merge_from_dict(options)
     return cfg
-
-
-@contextlib.contextmanager
-def quiet_imports() -> Iterator[None]:
-    """Keeps known chatter of other packages' imports off the screen, and nothing else."""
-    MMLogger.get_current_instance()  # its handler must hold the real stdout
-    out = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(out), warnings.catch_warnings():
-            warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformable')
-            warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
-            yield
-    finally:
-        for line in out.getvalue().splitlines():
-            if line.strip() and not line.startswith('Could not import OneDL'):
-                print(line)
-
-
-def import_task_library(cfg: Config) -> None:
-    """Imports the library of the config's default scope, which registers what the config names."""
-    import_module('mmwf.checkpoint')  # makes MMEngine read checkpoints safely
-    scope = cfg.get('default_scope') or 'mmengine'
-    if scope not in ('mmengine', 'mmwf'):
-        with quiet_imports():
-            import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)
 
 
 def _is_no_chatter(record: logging.LogRecord) -> bool:

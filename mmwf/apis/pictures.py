@@ -200,8 +200,10 @@ def draw_generation(predictions: list[dict], path: Path, columns: int = 10) -> N
     figure, ax = plt.subplots(figsize=(columns_width + 1.2, rows_height + 1))
     ax.imshow(mosaic, interpolation='none')
     ax.set_xticks([])
-    ax.set_yticks([(row + 0.5) * cell[0] - 0.5 for row in range(len(labels))], labels)
-    ax.set_ylabel('class that was asked for')
+    ax.set_yticks(
+        [(row + 0.5) * cell[0] - 0.5 for row in range(len(labels))],
+        [f'class {label}' for label in labels],
+    )
     for spine in ax.spines.values():
         spine.set_visible(False)
     protocol = predictions[0]['protocol']
@@ -211,5 +213,5 @@ def draw_generation(predictions: list[dict], path: Path, columns: int = 10) -> N
         fontsize=10,
     )
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches='tight')  # few images are narrower than the title
     plt.close(figure)

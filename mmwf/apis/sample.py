@@ -18,6 +18,8 @@ from mmwf.checkpoint import match_keys, read_checkpoint
 from . import environment
 from .environment import UserError
 
+GRID_SIZE = 20  # rows and columns of grid.png, at most
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Sample images from a diffusion model.')
@@ -91,21 +93,25 @@ def sample_to_files(
 
 
 def draw_grid(paths: list[Path], labels: list[int], protocol: dict, file: Path) -> None:
-    """Draws all samples, a row for each class.
+    """Draws the samples, a row for each class: of the first classes the first samples.
 
     Args:
-        paths: Their files.
+        paths: Their files, class by class.
         labels: Their classes, of each equally many.
         protocol: How they were sampled.
         file: The PNG to write.
     """
     from .pictures import draw_generation
 
+    num_classes = len(set(labels))
+    num_per_class = len(labels) // num_classes
+    rows, columns = min(num_classes, GRID_SIZE), min(num_per_class, GRID_SIZE)
     samples = [
-        dict(image=decode_image(path), label=label, protocol=protocol)
-        for path, label in zip(paths, labels, strict=True)
+        dict(image=decode_image(paths[i]), label=labels[i], protocol=protocol)
+        for row in range(rows)
+        for i in range(row * num_per_class, row * num_per_class + columns)
     ]
-    draw_generation(samples, file, columns=len(labels) // len(set(labels)))
+    draw_generation(samples, file, columns)
 
 
 def main(argv: list[str] | None = None) -> None:

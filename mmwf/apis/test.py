@@ -74,10 +74,10 @@ def use_tta(cfg: Config) -> None:
     Raises:
         UserError: If the config has none and its task is not classification.
     """
-    pipeline = cfg.test_dataloader.dataset.pipeline
     if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
         if cfg.get('default_scope') != 'mmpretrain':
             raise UserError('--tta needs tta_model and tta_pipeline in the config.')
+        pipeline = cfg.test_dataloader.dataset.pipeline
         cfg.tta_model = dict(type='AverageClsScoreTTA')
         flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
         cfg.tta_pipeline = deepcopy(pipeline[:-1]) + [

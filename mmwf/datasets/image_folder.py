@@ -4,17 +4,12 @@ from functools import partial
 from pathlib import Path
 
 from mmengine.structures import BaseDataElement
-from PIL import Image
 from torch.utils.data import Dataset
 
+from mmwf.errors import UserError
 from mmwf.registry import DATASETS
 
-from .images import center_crop
-
-
-def _open(path: str, mode: str) -> Image.Image:
-    with Image.open(path) as file:
-        return file.convert(mode)
+from .images import read_square
 
 
 @DATASETS.register_module()
@@ -28,7 +23,7 @@ class ImageFolder(Dataset):
         flip_prob: Probability of the mirror image.
 
     Raises:
-        FileNotFoundError: If there are no classes, or one without images.
+        UserError: If there are no classes, or one without images.
     """
 
     def __init__(
@@ -36,13 +31,15 @@ class ImageFolder(Dataset):
     ):
         from torchvision import datasets, transforms
 
-        crop = partial(center_crop, size=image_size)
         flip = transforms.RandomHorizontalFlip(flip_prob)
-        self.images = datasets.ImageFolder(
-            str(data_root),
-            transforms.Compose([crop, flip, transforms.PILToTensor()]),
-            loader=partial(_open, mode='L' if channels == 1 else 'RGB'),
-        )
+        try:
+            self.images = datasets.ImageFolder(
+                str(data_root),
+                transforms.Compose([flip, transforms.PILToTensor()]),
+                loader=partial(read_square, size=image_size, mode='L' if channels == 1 else 'RGB'),
+            )
+        except OSError as error:
+            raise UserError(f'{error} Expected images as {data_root}/CLASS/*.') from error
 
     @property
     def metainfo(self) -> dict:
@@ -53,6 +50,10 @@ class ImageFolder(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict:
-        """Returns ``inputs``, (channels, image_size, image_size) in uint8, and the ``label``."""
+        """Returns ``inputs``, (channels, image_size, image_size) in uint8, and the ``label``.
+
+        Raises:
+            UserError: If the file cannot be read as an image.
+        """
         image, label = self.images[index]
         return dict(inputs=image, data_samples=BaseDataElement(label=label))

@@ -9,6 +9,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmwf.errors import UserError
+
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 
@@ -31,6 +33,21 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
+def read_square(path: str | Path, size: int, mode: str = 'RGB') -> Image.Image:
+    """Reads an image file as a square (see :func:`center_crop`) in Pillow's ``mode``.
+
+    Raises:
+        UserError: If the file cannot be read as an image.
+    """
+    try:
+        with Image.open(path) as file:
+            return center_crop(file.convert(mode), size)
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged files
+        raise UserError(
+            f'Cannot read the image {path}: {error}. Repair or remove the file.'
+        ) from error
+
+
 class SquareImages(Dataset):
     """Reads images as squares of one size.
 
@@ -50,14 +67,7 @@ class SquareImages(Dataset):
         """Returns an image, (3, size, size), uint8 as RGB.
 
         Raises:
-            ValueError: If the file cannot be read as an image.
+            UserError: If the file cannot be read as an image.
         """
-        path = self.paths[index]
-        try:
-            with Image.open(path) as file:
-                image = center_crop(file.convert('RGB'), self.size)
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged files
-            raise ValueError(
-                f'Cannot read the image {path}: {error}. Repair or remove the file.'
-            ) from error
+        image = read_square(self.paths[index], self.size)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)

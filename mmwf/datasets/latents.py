@@ -29,13 +29,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmwf.errors import UserError
 from mmwf.registry import DATASETS
 
 METADATA_KEY = 'mmwf_latents'
 TOOL = 'tools/dataset_converters/imagenet_to_latents.py'
 
 
-class DamagedShardError(ValueError):
+class DamagedShardError(UserError):
     """A shard that cannot be read; the message names it."""
 
 
@@ -65,13 +66,13 @@ class ShardInfo:
         """Checks that two shards belong together.
 
         Raises:
-            ValueError: If not; the message names the first difference.
+            UserError: If not; the message names the first difference.
         """
         for name, value in asdict(self).items():
             theirs = getattr(other, name)
             # The same weights may lie in two places.
             if value != theirs and name not in ('index', 'vae'):
-                raise ValueError(
+                raise UserError(
                     f'{mine} and {others} do not belong together: {name} is {_short(value)} and '
                     f'{_short(theirs)}. Make each data set in a folder of its own.'
                 )
@@ -162,7 +163,7 @@ class LatentDataset(Dataset):
             ``'skip'`` warns and goes on without them.
 
     Raises:
-        ValueError: If there are no shards, if some are missing, if they do not belong together, or
+        UserError: If there are no shards, if some are missing, if they do not belong together, or
             if shape or VAE are not the expected ones.
     """
 
@@ -185,7 +186,7 @@ class LatentDataset(Dataset):
         self._warned = set()
         shards = find_shards(data_root)
         if not shards:
-            raise ValueError(
+            raise UserError(
                 f'There are no shards latents-*.safetensors in {Path(data_root).absolute()}. '
                 f'Make them: python {TOOL} IMAGES {data_root} --vae VAE.'
             )
@@ -201,7 +202,7 @@ class LatentDataset(Dataset):
             self.info = info
             found = (channels // 2, *sides)
             if shape is not None and tuple(shape) != found:
-                raise ValueError(
+                raise UserError(
                     f'Expected latents of shape {tuple(shape)}, and those of {path} have {found} '
                     f'(of images {info.image_size} x {info.image_size}). Set shape to what the '
                     'shards hold, or make shards of the right image size.'
@@ -209,10 +210,10 @@ class LatentDataset(Dataset):
             self.shards.append(path)
             counts.append(count)
         if not self.shards:
-            raise ValueError(f'All {len(shards)} shards in {data_root} are damaged.')
+            raise UserError(f'All {len(shards)} shards in {data_root} are damaged.')
         self._check_complete(set(shards.values()))
         if vae_hash is not None and vae_hash != self.info.vae_hash:
-            raise ValueError(
+            raise UserError(
                 f'{data_root} holds latents of the VAE {self.info.vae} ({self.info.vae_hash}), '
                 f'expected those of {vae_hash}. Make latents with the VAE that is expected, or set '
                 'vae_hash.'
@@ -223,7 +224,7 @@ class LatentDataset(Dataset):
         missing = sorted(set(range(self.info.num_shards)) - indices)
         if missing:
             names = ', '.join(map(str, missing[:5])) + ', ...' * (len(missing) > 5)
-            raise ValueError(
+            raise UserError(
                 f'{len(missing)} of {self.info.num_shards} shards are missing in '
                 f'{self.shards[0].parent}: {names}. Run {TOOL} again with the same arguments: it '
                 'makes only the missing ones.'

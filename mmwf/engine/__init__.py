@@ -1,5 +1,5 @@
 from .amp import AmpOptimWrapper
-from .hooks import CheckpointMatchHook, Fp16CompressionHook, WeightStrengthHook
+from .hooks import CheckpointMatchHook, Fp16CompressionHook, ResumeSeedHook, WeightStrengthHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 
 __all__ = [
@@ -7,5 +7,6 @@ __all__ = [
     'CheckpointMatchHook',
     'Fp16CompressionHook',
     'LayerDecayOptimWrapperConstructor',
+    'ResumeSeedHook',
     'WeightStrengthHook',
 ]

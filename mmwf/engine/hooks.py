@@ -6,6 +6,7 @@ import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import set_random_seed
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
@@ -73,6 +74,20 @@ class Fp16CompressionHook(Hook):
             runner.logger.info('Gradients are exchanged in fp16.')
         else:
             runner.logger.info('Fp16CompressionHook: one process, so no gradients are exchanged.')
+
+
+@HOOKS.register_module()
+class ResumeSeedHook(Hook):
+    """Gives a resumed run random numbers of its own.
+
+    MMEngine does not save the state of the generators: with the same seed, a resumed run would draw
+    the numbers of the first iterations again.
+    """
+
+    def before_train(self, runner) -> None:
+        """Makes the seed depend on the iteration, if that is not the first."""
+        if runner.iter:
+            set_random_seed(runner.seed + runner.iter)
 
 
 @HOOKS.register_module()

@@ -8,12 +8,14 @@ extractors cannot be compared.
 import io
 
 import torch
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmwf.apis.environment import UserError, import_task_library, load_config
 from mmwf.checkpoint import hash_weights, match_keys, read_checkpoint
+from mmwf.errors import UserError
+from mmwf.libraries import import_task_library
 
 
 class InceptionExtractor(nn.Module):
@@ -81,7 +83,15 @@ class ClassifierExtractor(nn.Module):
 
     def __init__(self, config: str, checkpoint: str, image_size: int | None = None):
         super().__init__()
-        cfg = load_config(config)
+        try:
+            cfg = Config.fromfile(config)
+            state_dict = read_checkpoint(checkpoint)['state_dict']
+        except (FileNotFoundError, ValueError) as error:
+            raise UserError(
+                f'The classifier that judges the images cannot be loaded: {error}\nTrain it '
+                f'with python tools/train.py {config}, or change extractor.config and '
+                'extractor.checkpoint.'
+            ) from error
         import_task_library(cfg)
         from mmcv.transforms import Compose
         from mmpretrain.registry import MODELS
@@ -94,13 +104,6 @@ class ClassifierExtractor(nn.Module):
                 size = (image_size, image_size)
                 pipeline = [dict(type='Resize', scale=size, interpolation='bicubic'), *pipeline]
             self.pipeline = Compose(pipeline)
-        try:
-            state_dict = read_checkpoint(checkpoint)['state_dict']
-        except (FileNotFoundError, ValueError) as error:
-            raise UserError(
-                f'The classifier that judges the images cannot be loaded: {error} Train it with '
-                f'python tools/train.py {config}, or change extractor.checkpoint.'
-            ) from error
         match = match_keys(self.model.state_dict(), state_dict)
         if not match.is_exact:
             raise UserError(f'{checkpoint} does not fit {config}: {match}.')
@@ -138,11 +141,10 @@ def build_extractor(cfg: dict) -> nn.Module:
         cfg: ``type``, one of ``EXTRACTORS``, and the arguments of that class.
 
     Raises:
-        ValueError: If the type is unknown.
-        UserError: If its files cannot be had.
+        UserError: If the type is unknown, or its files cannot be had.
     """
     settings = dict(cfg)
     kind = settings.pop('type', None)
     if kind not in EXTRACTORS:
-        raise ValueError(f'Expected extractor.type to be one of {list(EXTRACTORS)}, got {kind!r}.')
+        raise UserError(f'Expected extractor.type to be one of {list(EXTRACTORS)}, got {kind!r}.')
     return EXTRACTORS[kind](**settings).requires_grad_(False)

@@ -14,8 +14,8 @@ from mmengine.logging import print_log
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmwf.apis.environment import UserError
 from mmwf.datasets.images import SquareImages, list_images
+from mmwf.errors import UserError
 from mmwf.registry import METRICS
 
 from .extractors import build_extractor
@@ -108,8 +108,8 @@ class GenerationMetric(BaseMetric):
         **kwargs: MMEngine's.
 
     Raises:
-        UserError: If there are no real images, or the extractor's files cannot be had.
-        ValueError: If the arguments do not go together.
+        UserError: If the arguments do not go together, there are no real images, or the extractor's
+            files cannot be had.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class GenerationMetric(BaseMetric):
     ):
         super().__init__(**kwargs)
         if not metric or not set(metric) <= set(MIN_IMAGES):
-            raise ValueError(
+            raise UserError(
                 f'Expected metric to be a list out of {tuple(MIN_IMAGES)}, got {metric}.'
             )
         self.real = real
@@ -136,7 +136,7 @@ class GenerationMetric(BaseMetric):
         self._protocol = self._image_size = None
         self.extractor = build_extractor(extractor)
         if self._wants('class_accuracy') and not self.extractor.knows_classes:
-            raise ValueError(
+            raise UserError(
                 "'class_accuracy' needs an extractor that knows the classes of the data: "
                 "extractor=dict(type='classifier', config=..., checkpoint=...)."
             )
@@ -149,7 +149,7 @@ class GenerationMetric(BaseMetric):
         path = Path(self.real or '')
         if path.suffix == '.npz':
             if self._wants('precision', 'recall'):
-                raise ValueError(
+                raise UserError(
                     f'Precision and recall need images, and {path} holds statistics. Set real to '
                     'a folder, or leave them out of metric.'
                 )
@@ -188,11 +188,17 @@ class GenerationMetric(BaseMetric):
             data_batch: Not used.
             data_samples: For each sample ``image`` (3, H, H), uint8 as RGB, on the CPU; ``label``,
                 the class that was asked for; ``protocol``, how it was sampled.
+
+        Raises:
+            UserError: If the real images' statistics are of another extractor.
         """
         images = torch.stack([sample['image'] for sample in data_samples])
         labels = [int(sample['label']) for sample in data_samples]
         self._image_size, self._protocol = images.shape[-1], data_samples[0]['protocol']
-        self.results.extend(zip(*self._extract(images), labels, strict=True))
+        features, logits = self._extract(images)
+        if self._wants('fid') and not self._real_paths and not self.results:
+            self._real_statistics(features.shape[1])  # they may not fit: known before the work
+        self.results.extend(zip(features, logits, labels, strict=True))
 
     def evaluate(self, size: int) -> dict:
         """Computes the metrics of all processes' samples.
@@ -201,11 +207,11 @@ class GenerationMetric(BaseMetric):
             size: Number of samples; what a sampler repeats to fill the last batch is left out.
 
         Raises:
-            ValueError: If there are too few samples.
+            UserError: If there are too few samples.
         """
         needed = max(MIN_IMAGES[name] for name in self.metric)
         if size < needed:
-            raise ValueError(
+            raise UserError(
                 f'Expected at least {needed} samples for {", ".join(self.metric)}, got {size}.'
             )
         if self._real_paths and self._real_features is None:
@@ -258,7 +264,7 @@ class GenerationMetric(BaseMetric):
             return features.mean(0), np.cov(features, rowvar=False)
         mu, sigma = self._statistics()
         if len(mu) != num_features:
-            raise ValueError(
+            raise UserError(
                 f'{self.real} holds statistics of {len(mu)} features, and the extractor gives '
                 f'{num_features}. Use the extractor that they were made with.'
             )

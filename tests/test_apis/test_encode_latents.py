@@ -112,5 +112,18 @@ def test_a_folder_without_classes_is_an_error(encode, images):
         for path in (images / name).iterdir():
             path.rename(images / f'{name}-{path.name}')
         (images / name).rmdir()
-    with pytest.raises(UserError, match='find any class folder'):
+    with pytest.raises(UserError, match='find any class folder.*/CLASS/'):
         encode()
+
+
+def test_a_size_of_nothing_is_an_error(encode):
+    for option in ('--shard-size', '--image-size', '--batch-size'):
+        with pytest.raises(UserError, match='of 1 or more'):
+            encode(option, 0)
+
+
+def test_a_damaged_image_is_named_and_finished_shards_stay(encode, images, tmp_path):
+    (images / 'dog/3.png').write_bytes(b'no image')
+    with pytest.raises(UserError, match=r'Cannot read the image .*dog/3\.png'):
+        encode()
+    assert [path.name[8:13] for path in sorted((tmp_path / 'out').iterdir())] == ['00000', '00001']

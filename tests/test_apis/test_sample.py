@@ -66,6 +66,20 @@ def test_the_seed_decides_and_batches_change_nothing(trained, tmp_path):
     assert min(grid.shape[:2]) > 100 and grid.std() > 10
 
 
+def test_the_grid_shows_the_first_samples_of_the_first_classes(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(sample, 'GRID_SIZE', 2)
+    grids = []
+    monkeypatch.setattr('mmwf.apis.pictures.draw_generation', lambda *args: grids.append(args))
+    sample.main(
+        [*trained, '--out', str(tmp_path), '--classes', '7', '1', '4', '--num-per-class', '3']
+    )
+    ((samples, _, columns),) = grids
+    assert [s['label'] for s in samples] == [7, 7, 1, 1] and columns == 2
+    files = [tmp_path / name for name in ('00001_class-7.png', '00003_class-1.png')]
+    for file, shown in zip(files, samples[1:3], strict=True):
+        assert (cv2.imread(str(file)).transpose(2, 0, 1) == shown['image'].numpy()).all()  # grey
+
+
 def test_two_processes_sample_as_one(trained, tmp_path):
     args = ['--classes', '0', '1', '--num-per-class', '3']
     sample.main([*trained, '--out', str(tmp_path / 'one'), *args])

@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from mmwf.apis.environment import UserError
-from mmwf.apis.test import show_predictions
+from mmwf.apis.test import show_predictions, use_tta
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,3 +31,9 @@ def test_pictures_go_to_the_folder_for_every_image(runtime, expected, tmp_path, 
 def test_a_config_that_cannot_draw_is_an_error():
     with pytest.raises(UserError, match='default_hooks.visualization.*got None'):
         show_predictions(Config(dict(default_hooks=dict())), 'shown')
+
+
+def test_a_config_that_cannot_augment_is_an_error():
+    cfg = Config.fromfile(next((ROOT / 'configs/generation').glob('*.py')))
+    with pytest.raises(UserError, match='--tta needs tta_model and tta_pipeline'):
+        use_tta(cfg)

@@ -7,6 +7,7 @@ import torch
 from mmengine.registry import DATASETS
 
 from mmwf.datasets.digits import write_digits
+from mmwf.errors import UserError
 
 
 @pytest.fixture(scope='module')
@@ -35,5 +36,13 @@ def test_a_mirror_image_is_the_image_mirrored(digits):
 
 
 def test_a_folder_without_classes_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match='class folder'):
+    with pytest.raises(UserError, match='class folder.*Expected images as .*/CLASS/'):
         DATASETS.build(dict(type='mmwf.ImageFolder', data_root=str(tmp_path), image_size=8))
+
+
+def test_a_damaged_image_is_named(tmp_path):
+    (tmp_path / 'class').mkdir()
+    (tmp_path / 'class/broken.png').write_bytes(b'no image')
+    dataset = dict(type='mmwf.ImageFolder', data_root=str(tmp_path), image_size=8)
+    with pytest.raises(UserError, match=r'Cannot read the image .*broken\.png'):
+        DATASETS.build(dataset)[0]

@@ -3,7 +3,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmwf.apis.environment import import_task_library
+from mmwf.libraries import import_task_library
 
 LEAF = 'configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py'
 

@@ -11,8 +11,9 @@ from mmpretrain.registry import MODELS
 from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from mmwf.apis.environment import UserError, import_task_library
+from mmwf.errors import UserError
 from mmwf.evaluation.extractors import build_extractor
+from mmwf.libraries import import_task_library
 
 
 @pytest.fixture
@@ -67,8 +68,13 @@ def test_the_description_tells_weights_apart(classifier, tmp_path):
 
 
 def test_a_missing_checkpoint_is_an_error_that_says_how_to_train_it(classifier):
-    with pytest.raises(UserError, match=r'no checkpoint none\.pth.*tools/train\.py .*toy\.py'):
+    with pytest.raises(UserError, match=r'(?s)no checkpoint none\.pth.*tools/train\.py .*toy\.py'):
         build_extractor(dict(classifier, checkpoint='none.pth'))
+
+
+def test_a_missing_config_is_an_error(classifier):
+    with pytest.raises(UserError, match=r'(?s)judges the images.*none\.py.*extractor\.config'):
+        build_extractor(dict(classifier, config='none.py'))
 
 
 def test_weights_of_another_classifier_are_an_error(classifier, tmp_path):

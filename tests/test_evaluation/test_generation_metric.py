@@ -7,7 +7,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
-from mmwf.apis.environment import UserError
+from mmwf.errors import UserError
 from mmwf.evaluation.extractors import build_extractor
 from mmwf.evaluation.generation import frechet_distance, inception_score, precision_recall
 
@@ -163,8 +163,10 @@ def test_published_statistics_stand_in_for_images(images, classifier, tmp_path):
     with pytest.raises(ValueError, match='Precision and recall need images'):
         evaluate(images, metric=['fid', 'recall'], **settings)
     np.savez(path, mu=np.zeros(2048), sigma=np.eye(2048))
-    with pytest.raises(ValueError, match='2048 features, and the extractor gives 16'):
-        evaluate(images, metric=['fid'], **settings)
+    evaluator = Evaluator(dict(type='mmwf.GenerationMetric', metric=['fid'], **settings))
+    sample = BaseDataElement(image=images[0], label=0, metainfo=dict(protocol=PROTOCOL))
+    with pytest.raises(UserError, match='2048 features, and the extractor gives 16'):
+        evaluator.process([sample], None)  # and not after 50,000 samples
 
 
 @pytest.mark.parametrize('content', [None, b'', b'PK\x03\x04 truncated'])

@@ -123,6 +123,20 @@ def test_the_baseline_has_the_size_of_its_paper(arch, millions):
 
 
 @archs
+def test_weights_begin_as_in_dit(arch):
+    model = build(dict(arch, embed_dims=64), num_classes=500)
+    time_mlp = model.time_embed.mlp
+    for layer in (model.label_embed, time_mlp[0], time_mlp[2]):
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    mixer = model.blocks[0].attn.qkv if 'num_heads' in arch else model.blocks[0].mlp.fc1
+    for weight in (mixer.weight, model.blocks[0].mlp.fc2.weight, model.patch_embed.proj.weight):
+        fan_out, fan_in = weight.flatten(1).shape
+        assert weight.std().item() == pytest.approx((2 / (fan_in + fan_out)) ** 0.5, rel=0.05)
+    linears = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    assert not any(layer.bias.any() for layer in (*linears, model.patch_embed.proj))
+
+
+@archs
 def test_it_begins_at_zero_and_training_reaches_every_weight(arch):
     model = build(arch)
     x, timesteps, labels = batch()
@@ -138,14 +152,16 @@ def test_it_begins_at_zero_and_training_reaches_every_weight(arch):
 
 
 @archs
-def test_gradient_checkpointing_changes_no_gradient(arch, randomize):
-    grads = []
+def test_gradient_checkpointing_runs_blocks_again_and_changes_no_gradient(arch, randomize):
+    grads, runs = [], []
     for with_cp in (False, True):
         torch.manual_seed(0)
         model = randomize(build(arch, with_cp=with_cp))
+        model.blocks[1].register_forward_pre_hook(lambda *args, cp=with_cp: runs.append(cp))
         model(*batch()).pow(2).sum().backward()
         grads.append([p.grad for p in model.parameters()])
     assert_close(grads[0], grads[1])
+    assert runs == [False, True, True]
 
 
 @archs

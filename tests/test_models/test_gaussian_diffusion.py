@@ -8,6 +8,7 @@ from mmengine.structures import BaseDataElement
 from torch.testing import assert_close
 
 from mmwf.datasets import SampleRequests
+from mmwf.models.diffusion.objective import variational_bound
 
 
 def build(randomize=None, test_cfg=None, in_channels=1, **kwargs):
@@ -58,6 +59,23 @@ def test_a_denoiser_that_says_zero_has_the_loss_of_the_noise():
     assert losses['loss_mse'].item() == pytest.approx(1.0, abs=0.1)
 
 
+def test_the_losses_are_squared_error_and_bound_with_equal_weight(randomize):
+    """The bound is a sum over 1000 steps, one of which is drawn, and it is weighted by 1/1000."""
+    model = build(randomize, denoiser=dict(label_drop_rate=0.0)).train()
+    inputs = torch.rand(6, 1, 4, 4) * 2 - 1
+    torch.manual_seed(1)
+    losses = model.loss(inputs, labelled(*[2] * 6))
+    torch.manual_seed(1)
+    timesteps, noise = torch.randint(1000, (6,)), torch.randn_like(inputs)
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    abar = torch.cumprod(1 - betas, dim=0)[timesteps][:, None, None, None]
+    noisy = (abar.sqrt() * inputs + (1 - abar).sqrt() * noise).float()
+    predicted, variance = model.denoiser(noisy, timesteps, torch.full((6,), 2)).chunk(2, dim=1)
+    bound = variational_bound(inputs, noisy, timesteps, predicted, variance, betas)
+    assert_close(losses['loss_mse'], (predicted - noise).square().mean())
+    assert_close(losses['loss_vb'], bound.mean(), rtol=1e-4, atol=0)
+
+
 def test_the_bound_trains_the_variance_and_not_the_noise():
     model = build().train()
     model.loss(torch.rand(8, 1, 4, 4), labelled(*[0] * 8))['loss_vb'].backward()
@@ -77,6 +95,21 @@ def test_predictions_are_labelled_rgb_images_with_their_protocol(randomize):
         assert s.image.untyped_storage().nbytes() == 3 * 4 * 4  # and not the batch's
         assert s.protocol == dict(sampler='ddpm', num_steps=4, cfg_scale=3.0, seed=7)
     assert set(samples[0].to_dict()) == {'image', 'label', 'protocol'}
+
+
+def test_samples_become_pixels_and_only_pixels_are_clipped_on_the_way(monkeypatch, tmp_path):
+    clipped = []
+
+    def run_sampler(*args, clip_sample, **kwargs):
+        clipped.append(clip_sample)
+        return torch.tensor([-1.5, -1, -0.5, 0.2, 1, 1.5]).expand(1, 1, 1, -1)
+
+    monkeypatch.setattr('mmwf.models.diffusion.gaussian_diffusion.run_sampler', run_sampler)
+    (image,) = build().sample([0], [0])
+    assert image[2, 0].tolist() == [0, 0, 64, 153, 255, 255]
+    AutoencoderKL(latent_channels=1).save_pretrained(tmp_path)
+    build(vae=dict(path=str(tmp_path))).sample([0], [0])
+    assert clipped == [True, False]
 
 
 def test_pixels_are_scaled_and_latents_are_not():
@@ -108,8 +141,10 @@ def test_latents_are_decoded_by_a_vae_that_is_not_part_of_the_weights(randomize,
     (image,) = model.sample([1], [0])
     assert image.shape == (3, 4, 4) and image.float().std() > 0
     assert set(model.state_dict()) == keys
-    model.decode.scale = 0.05  # other latents
-    assert not torch.equal(model.sample([1], [0])[0], image)
+    latents = torch.randn(1, 4, 4, 4)
+    with torch.no_grad():
+        vae = AutoencoderKL.from_pretrained(tmp_path, low_cpu_mem_usage=False).eval()
+        assert_close(model.decode(latents), vae.decode(2 * latents).sample)
 
 
 def test_a_missing_vae_is_named(randomize, tmp_path):

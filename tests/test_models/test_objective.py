@@ -62,11 +62,14 @@ def test_the_bound_is_zero_for_the_true_noise_and_the_posterior_variance():
     assert_close(bound, torch.zeros(len(STEPS)), rtol=0, atol=2e-5)
 
 
-def test_the_bound_of_the_largest_variance_has_a_closed_form():
-    """With the true mean, KL is that of two variances: beta_t and the posterior's."""
+@pytest.mark.parametrize('share', [0.5, 1, 2])
+def test_the_bound_of_a_variance_has_a_closed_form(share):
+    """With the true mean, KL is that of two variances; shares above 1 are not cut off."""
     x_start, noise, x_t = noisy_images(STEPS)
-    bound = variational_bound(x_start, x_t, STEPS, noise, torch.ones_like(noise), BETAS)
+    variance = torch.full_like(noise, 2 * share - 1)
+    bound = variational_bound(x_start, x_t, STEPS, noise, variance, BETAS)
     ratio = (1 - ABAR[STEPS - 1]) / (1 - ABAR[STEPS])  # of the posterior variance to beta_t
+    ratio = ratio**share
     expected = 0.5 * (ratio - 1 - ratio.log()) / math.log(2)
     assert_close(bound, expected.float(), rtol=1e-3, atol=2e-5)
 

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from mmwf.models.diffusion.samplers import SamplerSettings, build_scheduler, run_sampler
 
@@ -49,6 +50,23 @@ def test_with_the_ideal_denoiser_samples_have_the_distribution_of_the_data(sampl
     assert x.std().item() == pytest.approx(std, rel=0.04)
 
 
+def test_ddim_takes_the_noise_that_belongs_to_the_clipped_image():
+    abar = build_scheduler().alphas_cumprod
+    seen = []
+
+    def denoise(x, timesteps):
+        seen.append((x, abar[timesteps[0]]))
+        noise = (x - seen[-1][1].sqrt() * 5) / (1 - seen[-1][1]).sqrt()  # so that x_0 is 5
+        return torch.cat([noise, x], dim=1)
+
+    settings = SamplerSettings('ddim', num_steps=2)
+    x = run_sampler(denoise, (1, 4, 4), [0], settings, clip_sample=True, device='cpu')
+    (first, abar1), (second, abar2) = seen
+    noise = (first - abar1.sqrt()) / (1 - abar1).sqrt()
+    assert_close(second, abar2.sqrt() + (1 - abar2).sqrt() * noise, rtol=1e-4, atol=1e-5)
+    assert_close(x, torch.ones(1, 1, 4, 4))
+
+
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
@@ -56,6 +74,7 @@ def test_with_the_ideal_denoiser_samples_have_the_distribution_of_the_data(sampl
         (dict(num_steps=1), 'from 2 to 1000, got 1'),
         (dict(sampler='ddim', num_steps=30), 'divide 1000.*got 30'),
         (dict(cfg_scale=0.5), 'cfg_scale of 1 or more'),
+        (dict(cfg_scale=float('nan')), 'cfg_scale of 1 or more, got nan'),
         (dict(seed=-1), 'seed of 0 or more'),
     ],
 )

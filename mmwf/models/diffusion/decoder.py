@@ -25,7 +25,7 @@ class LatentDecoder:
         """Loads the VAE, if that is not done yet.
 
         Raises:
-            ValueError: If there is no such VAE.
+            UserError: If there is no such VAE.
         """
         if self._vae is None:
             self._vae = load_vae(self.path)

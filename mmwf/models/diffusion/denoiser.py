@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmwf.errors import UserError
 from mmwf.registry import MODELS
 
 from ..layers import DWConv2d, DynamicDWConv2d, DynamicLinear, Mlp, PatchEmbed
@@ -206,10 +207,10 @@ class Denoiser(BaseModule):
         """Checks that this denoiser can guide.
 
         Raises:
-            ValueError: If it has no row for "no label", and ``cfg_scale`` is not 1.
+            UserError: If it has no row for "no label", and ``cfg_scale`` is not 1.
         """
         if cfg_scale != 1 and not self.knows_no_label:
-            raise ValueError(
+            raise UserError(
                 'Guidance compares with a prediction without label, which this denoiser is not '
                 'trained for: expected label_drop_rate > 0 or cfg_scale=1, got label_drop_rate=0 '
                 f'and cfg_scale={cfg_scale}.'
@@ -228,11 +229,11 @@ class Denoiser(BaseModule):
             its bounds, from -1 to 1 (see :mod:`.objective`).
 
         Raises:
-            ValueError: If x has another shape.
+            UserError: If x has another shape.
         """
         expected = (self.in_channels, self.input_size, self.input_size)
         if x.shape[1:] != expected:
-            raise ValueError(
+            raise UserError(
                 f'Expected inputs of shape (batch, {", ".join(map(str, expected))}), got '
                 f'{tuple(x.shape)}. The denoiser has in_channels={expected[0]} and '
                 f'input_size={expected[1]}; latents have an eighth of the side of their images.'
@@ -267,7 +268,7 @@ class Denoiser(BaseModule):
             As :meth:`forward`.
 
         Raises:
-            ValueError: If the label table has no row for "no label".
+            UserError: If the label table has no row for "no label".
         """
         self.check_guidance(cfg_scale)
         if cfg_scale == 1:

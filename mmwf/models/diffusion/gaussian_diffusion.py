@@ -8,6 +8,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from mmwf.errors import UserError
 from mmwf.registry import MODELS
 
 from .decoder import LatentDecoder
@@ -43,7 +44,7 @@ class GaussianDiffusion(BaseModel):
         init_cfg: As in MMEngine.
 
     Raises:
-        ValueError: If ``test_cfg`` has a setting out of range, or asks for guidance that the
+        UserError: If ``test_cfg`` has a setting out of range, or asks for guidance that the
             denoiser is not trained for.
     """
 
@@ -80,8 +81,9 @@ class GaussianDiffusion(BaseModel):
             The losses, or as many samples as data samples (see :meth:`predict`).
 
         Raises:
-            ValueError: If a label is out of range, the inputs have another shape than the denoiser
-                expects, or the mode is not known.
+            UserError: If a label is out of range, or the inputs have another shape than the
+                denoiser expects.
+            ValueError: If the mode is not known.
         """
         if mode == 'loss':
             return self.loss(inputs, data_samples)
@@ -140,7 +142,7 @@ class GaussianDiffusion(BaseModel):
             (B, 3, height, width), uint8 on the CPU, RGB.
 
         Raises:
-            ValueError: If a label is out of range, or there is no VAE.
+            UserError: If a label is out of range, or there is no VAE.
         """
         classes = self._to_tensor(labels)
         if self.decode:
@@ -164,12 +166,12 @@ class GaussianDiffusion(BaseModel):
         """Checks that there are such classes.
 
         Raises:
-            ValueError: If a label is out of range.
+            UserError: If a label is out of range.
         """
         num_classes = self.denoiser.num_classes
         for label in labels:
             if not 0 <= label < num_classes:
-                raise ValueError(
+                raise UserError(
                     f'Expected labels from 0 to {num_classes - 1} (num_classes={num_classes}), '
                     f'got {label}.'
                 )

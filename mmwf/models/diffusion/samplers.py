@@ -1,11 +1,14 @@
 """From noise to images: the samplers of diffusers, with their settings."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from mmwf.errors import UserError
 
 NUM_TIMESTEPS = 1000
 SAMPLERS = ('ddpm', 'ddim')
@@ -22,7 +25,7 @@ class SamplerSettings:
         seed: With the index of a sample, what its noise depends on.
 
     Raises:
-        ValueError: If a setting is out of range.
+        UserError: If a setting is out of range.
     """
 
     sampler: str = 'ddpm'
@@ -32,18 +35,18 @@ class SamplerSettings:
 
     def __post_init__(self):
         if self.sampler not in SAMPLERS:
-            raise ValueError(f'Expected a sampler out of {SAMPLERS}, got {self.sampler!r}.')
+            raise UserError(f'Expected a sampler out of {SAMPLERS}, got {self.sampler!r}.')
         if not 2 <= self.num_steps <= NUM_TIMESTEPS:
-            raise ValueError(f'Expected num_steps from 2 to {NUM_TIMESTEPS}, got {self.num_steps}.')
+            raise UserError(f'Expected num_steps from 2 to {NUM_TIMESTEPS}, got {self.num_steps}.')
         if self.sampler == 'ddim' and NUM_TIMESTEPS % self.num_steps:
-            raise ValueError(
+            raise UserError(
                 f'Expected num_steps to divide {NUM_TIMESTEPS} for ddim (such as 25, 50, 100, '
                 f'250), got {self.num_steps}.'
             )
-        if self.cfg_scale < 1:
-            raise ValueError(f'Expected cfg_scale of 1 or more, got {self.cfg_scale}.')
+        if not 1 <= self.cfg_scale < math.inf:
+            raise UserError(f'Expected cfg_scale of 1 or more, got {self.cfg_scale}.')
         if self.seed < 0:
-            raise ValueError(f'Expected a seed of 0 or more, got {self.seed}.')
+            raise UserError(f'Expected a seed of 0 or more, got {self.seed}.')
 
 
 def build_scheduler(sampler: str = 'ddpm', clip_sample: bool = False):

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from mmwf.errors import UserError
+
 
 def load_vae(path: str) -> nn.Module:
     """Loads the AutoencoderKL of diffusers that latent diffusion models work with.
@@ -14,7 +16,7 @@ def load_vae(path: str) -> nn.Module:
         The VAE, in evaluation mode.
 
     Raises:
-        ValueError: If it cannot be had; the message says what to fetch.
+        UserError: If it cannot be had; the message says what to fetch.
     """
     from diffusers import AutoencoderKL
 
@@ -23,7 +25,7 @@ def load_vae(path: str) -> nn.Module:
         return AutoencoderKL.from_pretrained(path, low_cpu_mem_usage=False).eval()
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(
+        raise UserError(
             f'Cannot load the VAE {path}: {reason} Expected a local folder with config.json and '
             'diffusion_pytorch_model.safetensors, or a model that the hub has. Without internet, '
             'fetch it elsewhere, with "hf download stabilityai/sd-vae-ft-ema --local-dir FOLDER", '
