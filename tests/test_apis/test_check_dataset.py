@@ -84,9 +84,35 @@ def test_ignored_pixels_are_no_mistake_but_nothing_else_is(cfg, root):
     assert 'No pixel of the annotations' in complaint(cfg)
 
 
+@pytest.mark.parametrize('reduce_zero_label, foreground', [(False, 255), (True, 1)])
+def test_masks_without_a_second_class_are_an_error(cfg, root, reduce_zero_label, foreground):
+    for loader in (*LOADERS, 'test_dataloader'):
+        cfg[loader].dataset.reduce_zero_label = reduce_zero_label
+    for path in root.glob('annotations/training/*.png'):
+        change(path, lambda labels: np.where(labels, foreground, 0))
+    assert 'show the first class and the ignored 255 only' in complaint(cfg)
+    # It may be rare.
+    change(root / 'annotations/training/1.png', lambda labels: np.where(labels, 2, 255))
+    check_datasets(cfg, LOADERS, max_images=1)
+
+
 def test_class_counts_must_agree(cfg):
     cfg.model.auxiliary_head.num_classes = 150
-    assert 'FCNHead has num_classes=150, and the data set has 3 classes' in complaint(cfg)
+    message = complaint(cfg)
+    assert 'FCNHead has num_classes=150, and the data set has 3 classes (road, gr' in message
+    for loader in (*LOADERS, 'test_dataloader'):
+        del cfg[loader].dataset['metainfo']
+    assert 'UPerHead has num_classes=3, and the data set has 0 classes (none)' in complaint(cfg)
+
+
+def test_classes_have_one_order_everywhere(cfg):
+    cfg.val_dataloader.dataset.metainfo = dict(classes=('road', 'sky', 'grass'))
+    assert 'Class 1 is grass in one data set and sky in that of val_dataloader' in complaint(cfg)
+    cfg.val_dataloader.dataset.metainfo = dict(classes=('road', 'grass'))
+    assert 'Class 2 is sky in one data set and None in that of val_dataloader' in complaint(cfg)
+    cfg.val_dataloader.dataset.type = 'ADE20KDataset'
+    cfg.val_dataloader.dataset.metainfo = dict(classes=('sky', 'grass', 'street'))
+    assert "ADE20KDataset: new classes ('sky', 'grass', 'street') is not a subset" in complaint(cfg)
 
 
 def test_the_ignored_label_is_the_same_everywhere(cfg):
@@ -94,6 +120,7 @@ def test_the_ignored_label_is_the_same_everywhere(cfg):
         (cfg.model.decode_head, 'ignore_index'),
         (cfg.model.data_preprocessor, 'seg_pad_val'),
         (cfg.val_evaluator, 'ignore_index'),
+        (cfg.test_evaluator, 'ignore_index'),
     ):
         part[key] = 0
         message = complaint(cfg)
@@ -131,6 +158,8 @@ def test_files_of_a_list_are_there(cfg, root):
     (root / 'list.txt').write_text('0\n1\nlost\n')
     message = complaint(cfg)
     assert 'lists 2 files that are not there' in message and 'lost.jpg' in message
+    (root / 'list.txt').write_text('')
+    assert 'list.txt lists no image' in complaint(cfg)
 
 
 def test_an_annotation_has_the_size_of_its_image_and_one_number_for_each_pixel(cfg, root):
@@ -141,6 +170,28 @@ def test_an_annotation_has_the_size_of_its_image_and_one_number_for_each_pixel(c
     assert f'{path} has the colour mode RGB' in complaint(cfg)
     change(path, lambda labels: labels[..., 0].astype(np.uint16) + 300)
     assert f'{path} has the colour mode I;16' in complaint(cfg)
+    image = root / 'images/training/0.jpg'
+    cv2.imwrite(str(image), cv2.imread(str(image))[:1])
+    change(path, lambda labels: labels[:1].astype(np.uint8))
+    assert f'{path} is 70, and its image {image} is 1 x 70' in complaint(cfg)
+
+
+@pytest.mark.parametrize('name', ['annotations/training/1.png', 'images/training/1.jpg'])
+def test_damaged_files_are_named(cfg, root, name):
+    content = (root / name).read_bytes()
+    for damaged in (b'', b'no image', content[: len(content) // 2]):
+        (root / name).write_bytes(damaged)
+        assert str(root / name) in complaint(cfg)
+
+
+def test_only_images_of_one_shape_are_tested_together(cfg, root):
+    cfg.train_dataloader.batch_size = cfg.val_dataloader.batch_size = 2
+    message = complaint(cfg)
+    assert (
+        'val_dataloader has batch_size=2, and the first images are 512 x 704, 512 x 896' in message
+    )
+    cfg.val_dataloader.dataset.pipeline[1].keep_ratio = False
+    check_datasets(cfg, LOADERS)
 
 
 def test_data_sets_in_wrappers_are_checked(cfg, root):
@@ -178,6 +229,13 @@ def test_a_classifier_has_as_many_classes_as_its_data(digits):
     assert 'The head has num_classes=9, and the data set has 10 classes' in complaint(cfg)
 
 
+def test_a_damaged_image_of_a_classifier_is_named(digits):
+    cfg, root = digits
+    path = next((root / 'val/3').iterdir())
+    path.write_bytes(b'no image')
+    assert f'Cannot read the image {path}' in complaint(cfg)
+
+
 def test_the_tool_prints_reports_or_refuses_what_it_cannot_check(cfg, tmp_path, capsys):
     cfg.test_dataloader = cfg.val_dataloader
     cfg.dump(tmp_path / 'mine.py')
@@ -187,3 +245,5 @@ def test_the_tool_prints_reports_or_refuses_what_it_cannot_check(cfg, tmp_path, 
     (tmp_path / 'other.py').write_text("default_scope = 'mmengine'")
     with pytest.raises(UserError, match='Expected a config of mmpretrain or mmdet or mmseg'):
         main([str(tmp_path / 'other.py')])
+    with pytest.raises(UserError, match='--max-images of 1 or more, got -1'):
+        main([str(tmp_path / 'mine.py'), '--max-images', '-1'])
