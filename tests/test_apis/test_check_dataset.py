@@ -139,6 +139,11 @@ def test_zero_labels_are_reduced_everywhere_or_nowhere(cfg):
 
 
 def test_images_and_annotations_pair_up(cfg, root):
+    for name in ('images/training/0.jpg', 'annotations/training/0.png'):
+        path = root / name
+        (path.parent / 'street').mkdir()
+        path.rename(path.parent / 'street' / path.name)
+    assert 'train_dataloader: 4 images' in check_datasets(cfg, LOADERS)[0]
     (root / 'annotations/training/1.png').unlink()
     (root / 'images/training/3.jpg').unlink()
     message = complaint(cfg)
