@@ -8,6 +8,7 @@ import pytest
 from mmengine.config import Config
 from toy import write_ade20k
 
+from mmwf.apis import environment, train
 from mmwf.apis.check_dataset import check_datasets, main
 from mmwf.apis.environment import UserError, load_config
 from mmwf.datasets.digits import write_digits
@@ -74,6 +75,21 @@ def test_a_sample_of_the_images_is_enough_if_asked_for(cfg, root):
     change(root / 'annotations/training/1.png', lambda labels: labels + 100)
     check_datasets(cfg, LOADERS, max_images=2)  # 0 and 2
     assert 'Labels [100, 101, 102]' in complaint(cfg)
+
+
+def test_training_looks_at_a_sample_before_it_builds_anything(cfg, root, tmp_path, monkeypatch):
+    def build_runner(cfg):
+        raise InterruptedError
+
+    monkeypatch.setattr(environment, 'build_runner', build_runner)
+    config = str(tmp_path / 'mine.py')
+    cfg.dump(config)
+    change(root / 'annotations/validation/1.png', lambda labels: labels + 100)
+    with pytest.raises(UserError, match=r'Labels \[100, 101, 102\]'):
+        train.main([config])
+    monkeypatch.setattr(train, 'SAMPLE', 2)  # 0 and 2
+    with pytest.raises(InterruptedError):
+        train.main([config])
 
 
 def test_ignored_pixels_are_no_mistake_but_nothing_else_is(cfg, root):
@@ -144,8 +160,9 @@ def test_images_and_annotations_pair_up(cfg, root):
         (path.parent / 'street').mkdir()
         path.rename(path.parent / 'street' / path.name)
     assert 'train_dataloader: 4 images' in check_datasets(cfg, LOADERS)[0]
-    (root / 'annotations/training/1.png').unlink()
     (root / 'images/training/3.jpg').unlink()
+    assert '0 of them without annotation: none' in complaint(cfg)
+    (root / 'annotations/training/1.png').unlink()
     message = complaint(cfg)
     assert '3 images *.jpg, 1 of them without annotation: 1.' in message
     assert '3 annotations *.png, 1 of them without image: 3.' in message
