@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 from toy import write_ade20k
 
 from mmwf.apis import environment, train
@@ -166,6 +167,16 @@ def test_images_and_annotations_pair_up(cfg, root):
     message = complaint(cfg)
     assert '3 images *.jpg, 1 of them without annotation: 1.' in message
     assert '3 annotations *.png, 1 of them without image: 3.' in message
+
+
+def test_the_numbers_of_a_palette_image_are_its_labels(cfg, root):
+    expected = check_datasets(cfg, LOADERS)
+    for path in root.glob('annotations/*/*.png'):
+        image = Image.open(path)
+        image.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
+        image.save(path)
+        assert Image.open(path).mode == 'P'
+    assert check_datasets(cfg, LOADERS) == expected
 
 
 def test_images_with_another_suffix_are_told_apart_from_none(cfg):
