@@ -83,7 +83,9 @@ def test_the_recipe(name):
     assert gpus * per_gpu == cfg.auto_scale_lr.base_batch_size
     assert cfg.train_cfg.max_iters == thousands * 1000
     assert cfg.train_cfg.max_iters % cfg.train_cfg.val_interval == 0
-    assert cfg.optim_wrapper.optimizer.lr == lr
+    assert cfg.optim_wrapper.optimizer == dict(
+        type='AdamW', lr=lr, weight_decay=decay, betas=(0.9, 0.999)
+    )
     assert cfg.param_scheduler[1].end == cfg.train_cfg.max_iters
     assert 'type' not in cfg.optim_wrapper  # fp32
     assert cfg.model.backbone.drop_path_rate == 0.1
@@ -125,6 +127,10 @@ def test_the_data_are_mmsegs_for_ade20k():
         for step in expected:
             step.pop('reduce_zero_label', None)  # the data set's business
         assert ours == expected
+    (ours, flips, *_), (factors, *_) = (c.tta_pipeline[1].transforms for c in (cfg, theirs))
+    ratios = [resize.scale_factor for resize in factors]
+    assert [resize.scale for resize in ours] == [(2048 * r, 512 * r) for r in ratios]
+    assert [flip.prob for flip in flips] == [0, 1]
     theirs = Config.fromfile(bases / 'models/upernet_swin.py')
     for key in ('mean', 'std', 'bgr_to_rgb', 'pad_val', 'seg_pad_val'):
         assert cfg.model.data_preprocessor[key] == theirs.data_preprocessor[key]
