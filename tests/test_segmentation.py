@@ -83,9 +83,17 @@ def test_the_recipe(name):
     assert gpus * per_gpu == cfg.auto_scale_lr.base_batch_size
     assert cfg.train_cfg.max_iters == thousands * 1000
     assert cfg.train_cfg.max_iters % cfg.train_cfg.val_interval == 0
-    assert cfg.optim_wrapper.optimizer.lr == lr
+    assert cfg.optim_wrapper.optimizer == dict(
+        type='AdamW', lr=lr, weight_decay=decay, betas=(0.9, 0.999)
+    )
     assert cfg.param_scheduler[1].end == cfg.train_cfg.max_iters
     assert 'type' not in cfg.optim_wrapper  # fp32
+    assert cfg.model.backbone.drop_path_rate == 0.1
+    assert cfg.model.auxiliary_head.in_index == 2
+    losses = [cfg.model[head].loss_decode.loss_weight for head in ('decode_head', 'auxiliary_head')]
+    assert losses == [1.0, 0.4]
+    if '-whole' not in name:
+        assert cfg.model.test_cfg == dict(mode='slide', crop_size=(512, 512), stride=(341, 341))
     model = MODELS.build(cfg.model)
     width = model.backbone.embed_dims
     assert model.decode_head.channels == width == (384 if 'small' in name else 192)
@@ -101,6 +109,31 @@ def test_the_recipe(name):
         spared = parameter.ndim == 1 or key.endswith(('bias', 'pos_embed', 'cls_token'))
         assert of[id(parameter)]['weight_decay'] == (0 if spared else decay), key
         assert of[id(parameter)]['lr'] == lr
+
+
+def test_the_data_are_mmsegs_for_ade20k():
+    import mmseg
+    from mmseg.datasets import ADE20KDataset
+
+    cfg = prepare(Config.fromfile(FOLDER / TINY))
+    dataset = DATASETS.build(dict(cfg.train_dataloader.dataset, lazy_init=True))
+    assert isinstance(dataset, ADE20KDataset) and dataset.reduce_zero_label
+    bases = Path(mmseg.__file__).parent / '.mim/configs/_base_'
+    theirs = Config.fromfile(bases / 'datasets/ade20k.py')
+    for split in ('train', 'test'):
+        ours, expected = (deepcopy(c[f'{split}_pipeline']) for c in (cfg, theirs))
+        assert ours[0].pop('type') == 'mmwf.LoadImageFromFile'
+        assert expected[0].pop('type') == 'LoadImageFromFile'
+        for step in expected:
+            step.pop('reduce_zero_label', None)  # the data set's business
+        assert ours == expected
+    (ours, flips, *_), (factors, *_) = (c.tta_pipeline[1].transforms for c in (cfg, theirs))
+    ratios = [resize.scale_factor for resize in factors]
+    assert [resize.scale for resize in ours] == [(2048 * r, 512 * r) for r in ratios]
+    assert [flip.prob for flip in flips] == [0, 1]
+    theirs = Config.fromfile(bases / 'models/upernet_swin.py')
+    for key in ('mean', 'std', 'bgr_to_rgb', 'pad_val', 'seg_pad_val'):
+        assert cfg.model.data_preprocessor[key] == theirs.data_preprocessor[key]
 
 
 def test_the_rate_warms_up_and_falls_linearly_to_nothing():
@@ -141,7 +174,7 @@ def predict(model, image):
     return sample.seg_logits.data
 
 
-@pytest.mark.parametrize('shape', [(64, 96), (50, 91), (33, 64), (20, 100), (7, 5)])
+@pytest.mark.parametrize('shape', [(64, 96), (50, 91), (33, 64), (1, 70), (7, 5)])
 def test_a_whole_image_gives_the_logits_of_the_same_image_padded_by_hand(load, shape):
     """Bit by bit: no feature map is stretched to fit, and none is too small to be pooled."""
     model = segmentor(load, WHOLE)
@@ -158,7 +191,7 @@ def test_a_whole_image_gives_the_logits_of_the_same_image_padded_by_hand(load, s
     assert logits.std() > 1e-2
 
 
-@pytest.mark.parametrize('shape', [(64, 64), (64, 100), (30, 150), (130, 70), (9, 20)])
+@pytest.mark.parametrize('shape', [(64, 64), (64, 100), (1, 150), (130, 70), (9, 20)])
 def test_the_sliding_window_is_always_whole_and_covers_any_image(load, shape):
     model = segmentor(load, TINY)
     seen = []
@@ -235,8 +268,9 @@ def test_the_example_needs_nothing_but_data_at_its_place(tmp_path, monkeypatch):
     cfg = Config.fromfile(FOLDER / name)
     monkeypatch.chdir(tmp_path)
     loaders = ('train_dataloader', 'val_dataloader')
-    with pytest.raises(environment.UserError, match=r'train_dataloader expects data/own'):
+    with pytest.raises(environment.UserError, match=r'train_dataloader expects data/own') as error:
         check_datasets(cfg, loaders)
+    assert 'ADE' not in str(error.value)
     write_ade20k(tmp_path / 'data/own')
     reports = check_datasets(cfg, loaders)
     assert all(f'%  {name}\n' in f'{reports[0]}\n' for name in cfg.classes)
@@ -333,9 +367,11 @@ def test_two_processes_train_without_a_gpu_though_the_config_says_sync_bn(config
         ['bash', 'tools/dist_test.sh', config, tmp_path / 'iter_4.pth', 2],
     ):
         out = tmp_path / f'{len(results)}.json'
-        run(*command, '--work-dir', tmp_path, '--out', out)
+        log = run(*command, '--work-dir', tmp_path, '--out', out, '--show-dir', out.with_suffix(''))
         results.append(json.loads(out.read_text()))
     assert results[0] == results[1]
+    assert 'only the first of 2 processes draws' in log
+    assert [len(list((tmp_path / folder).iterdir())) for folder in '01'] == [4, 2]
 
 
 def test_sync_bn_is_replaced_everywhere(monkeypatch):

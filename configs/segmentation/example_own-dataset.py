@@ -9,6 +9,7 @@ _base_ = 'upernet_weightformer-tiny-p16_8xb2-160k_ade20k-512x512.py'
 
 # Annotations are grey or palette PNGs: 0 is the first class, 1 the second, 255 does not count.
 classes = ('road', 'grass', 'sky')
+data_help = 'Put your images and annotations there; see README.md here.'
 model = dict(
     decode_head=dict(num_classes=len(classes)), auxiliary_head=dict(num_classes=len(classes))
 )

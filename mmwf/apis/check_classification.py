@@ -19,7 +19,7 @@ def check_classification(cfg: Config, loader: str, max_images: int | None = None
         What was found, with a histogram of the labels.
 
     Raises:
-        UserError: If the labels do not fit the head.
+        UserError: If the labels do not fit the head, or an image cannot be read.
     """
     dataset = DATASETS.build(cfg[loader].dataset)
     num_classes = cfg.model.head.num_classes
@@ -38,5 +38,8 @@ def check_classification(cfg: Config, loader: str, max_images: int | None = None
         )
     number = min(len(dataset), max_images or len(dataset))
     for i in range(number):
-        dataset.pipeline.transforms[0](dataset.get_data_info(i * len(dataset) // number))
+        try:
+            dataset.pipeline.transforms[0](dataset.get_data_info(i * len(dataset) // number))
+        except ValueError as error:  # names the damaged file
+            raise UserError(str(error)) from error
     return f'{loader}: {len(dataset)} images, {number} of them read\n{histogram}'

@@ -72,6 +72,8 @@ def main(argv: list[str] | None = None) -> None:
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='as in train.py'
     )
     args = parser.parse_args(argv)
+    if args.max_images is not None and args.max_images < 1:
+        raise UserError(f'Expected --max-images of 1 or more, got {args.max_images}.')
     cfg = environment.load_config(args.config, args.cfg_options)
     if cfg.get('default_scope') not in CHECKS:
         raise UserError(

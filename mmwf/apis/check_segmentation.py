@@ -4,7 +4,8 @@ mmseg trains on labels that do not fit its head until a loss is nan, and drops t
 metrics. Here they are found before the training.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,13 @@ from PIL import Image
 
 from .environment import LOADERS, UserError
 
-NUM_NAMES = 3  # of files in a message
+NUM_NAMES = 3  # of files or classes in a message
+
+
+def _some(names: Collection[str]) -> str:
+    """Writes the first few names of a list, or of a set in their order."""
+    names = sorted(names) if isinstance(names, set) else names
+    return ', '.join(names[:NUM_NAMES]) + (', ...' if len(names) > NUM_NAMES else '') or 'none'
 
 
 def _as_list(value) -> list:
@@ -32,33 +39,49 @@ def _unwrap(dataset: dict) -> Iterator[dict]:
         yield dataset
 
 
+def _build(dataset: dict) -> BaseSegDataset:
+    """Builds a data set without looking for its files."""
+    try:
+        return DATASETS.build(dict(dataset, lazy_init=True))
+    except ValueError as error:  # classes or palette
+        raise UserError(f'{dataset.type}: {error}') from error
+
+
+def _classes(dataset: BaseSegDataset) -> list[str]:
+    return list(dataset.metainfo.get('classes') or ())
+
+
 def _check_settings(cfg: Config, dataset: BaseSegDataset) -> None:
-    """Checks that data set, pipeline, heads and metrics mean the same by their numbers."""
+    """Checks that data sets, pipeline, heads and metrics mean the same by their numbers."""
+    classes = _classes(dataset)
     for loader in LOADERS:
-        for other in _unwrap(cfg[loader].dataset) if cfg.get(loader) else ():
-            if (
-                other.get('reduce_zero_label', dataset.reduce_zero_label)
-                != dataset.reduce_zero_label
-            ):
+        for other in map(_build, _unwrap(cfg[loader].dataset) if cfg.get(loader) else ()):
+            if other.reduce_zero_label != dataset.reduce_zero_label:
                 raise UserError(
                     f'reduce_zero_label is {dataset.reduce_zero_label} in one data set and '
                     f'{other.reduce_zero_label} in that of {loader}. Expected the same everywhere.'
                 )
-    classes = dataset.metainfo.get('classes') or ()
+            for label, names in enumerate(zip_longest(classes, _classes(other))):
+                if names[0] != names[1]:
+                    raise UserError(
+                        f'Class {label} is {names[0]} in one data set and {names[1]} in that of '
+                        f'{loader}. Expected the same, in the same order, everywhere.'
+                    )
     heads = _as_list(cfg.model.decode_head) + _as_list(cfg.model.get('auxiliary_head'))
     for head in heads:
-        if head.num_classes != len(classes):
+        if head.get('num_classes') != len(classes):
             raise UserError(
-                f'{head.type} has num_classes={head.num_classes}, and the data set has '
-                f'{len(classes)} classes ({", ".join(classes[:5])}, ...). Set num_classes of '
-                'decode_head and auxiliary_head, or classes in the metainfo of the data set.'
+                f'{head.type} has num_classes={head.get("num_classes")}, and the data set has '
+                f'{len(classes)} classes ({_some(classes)}). Set num_classes of decode_head and '
+                'auxiliary_head, or classes in the metainfo of the data set.'
             )
-    ignored = {f'{head.type}.ignore_index': head.get('ignore_index', 255) for head in heads}
+    ignored = [(f'{head.type}.ignore_index', head.get('ignore_index', 255)) for head in heads]
     preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    ignored['data_preprocessor.seg_pad_val'] = preprocessor.get('seg_pad_val', 255)
-    for metric in _as_list(cfg.get('val_evaluator')):
-        ignored[f'{metric.type}.ignore_index'] = metric.get('ignore_index', 255)
-    for name, value in ignored.items():
+    ignored.append(('data_preprocessor.seg_pad_val', preprocessor.get('seg_pad_val', 255)))
+    for evaluator in ('val_evaluator', 'test_evaluator'):
+        for metric in _as_list(cfg.get(evaluator)):
+            ignored.append((f'{evaluator}.ignore_index', metric.get('ignore_index', 255)))
+    for name, value in ignored:
         if value != dataset.ignore_index:
             raise UserError(
                 f'{name} is {value}, and ignore_index of the data set is {dataset.ignore_index}. '
@@ -79,10 +102,6 @@ def _files(folder: str, suffix: str) -> set[str]:
     return {path.removesuffix(suffix) for path in paths}
 
 
-def _some(names: set[str]) -> str:
-    return ', '.join(sorted(names)[:NUM_NAMES]) + (', ...' if len(names) > NUM_NAMES else '')
-
-
 def _check_pairs(dataset: BaseSegDataset) -> None:
     """Checks that each image has its annotation, and each annotation its image."""
     image_folder = dataset.data_prefix['img_path']
@@ -91,6 +110,8 @@ def _check_pairs(dataset: BaseSegDataset) -> None:
         raise UserError('The data set has no data_prefix.seg_map_path, the annotations.')
     if dataset.ann_file:
         infos = dataset.load_data_list()
+        if not infos:
+            raise UserError(f'{dataset.ann_file} lists no image. Expected a name in each line.')
         missing = {i[key] for i in infos for key in ('img_path', 'seg_map_path')}
         missing = {path for path in missing if not Path(path).is_file()}
         if missing:
@@ -110,28 +131,31 @@ def _check_pairs(dataset: BaseSegDataset) -> None:
         raise UserError(
             f'Images and annotations do not pair up. In {image_folder} there are {len(images)} '
             f'images *{dataset.img_suffix}, {len(images - labels)} of them without annotation: '
-            f'{_some(images - labels) or "none"}. In {label_folder} there are {len(labels)} '
+            f'{_some(images - labels)}. In {label_folder} there are {len(labels)} '
             f'annotations *{dataset.seg_map_suffix}, {len(labels - images)} of them without image: '
-            f'{_some(labels - images) or "none"}.'
+            f'{_some(labels - images)}.'
         )
 
 
 def _read_labels(dataset: BaseSegDataset, info: dict) -> np.ndarray:
     """Reads one annotation as the pipeline does, (height, width), and checks its shape."""
     path = info['seg_map_path']
-    mode = Image.open(path).mode
-    if mode not in ('L', 'P', '1'):
-        raise UserError(
-            f'{path} has the colour mode {mode}. Expected one 8-bit number for each pixel, its '
-            'label, as a grey or palette PNG has it.'
-        )
-    for transform in dataset.pipeline.transforms:
-        if isinstance(transform, (LoadImageFromFile, LoadAnnotations)):
-            info = transform(info)
+    try:
+        mode = Image.open(path).mode
+        if mode not in ('L', 'P', '1'):
+            raise UserError(
+                f'{path} has the colour mode {mode}. Expected one 8-bit number for each pixel, its '
+                'label, as a grey or palette PNG has it.'
+            )
+        for transform in dataset.pipeline.transforms:
+            if isinstance(transform, (LoadImageFromFile, LoadAnnotations)):
+                info = transform(info)
+    except (OSError, SyntaxError, ValueError) as error:  # what damaged files raise
+        raise UserError(f'Cannot read {path} with its image: {error}') from error
     labels, shape = info['gt_seg_map'], info['img'].shape[:2]
-    if labels.shape != shape:
+    if labels.shape != shape:  # mmseg drops a side of one pixel
         raise UserError(
-            f'{path} is {labels.shape[0]} x {labels.shape[1]}, and its image '
+            f'{path} is {" x ".join(map(str, labels.shape))}, and its image '
             f'{info["img_path"]} is {shape[0]} x {shape[1]} (height x width).'
         )
     return labels
@@ -197,6 +221,32 @@ def _check_labels(dataset: BaseSegDataset, counts: np.ndarray) -> None:
         )
 
 
+def _check_binary(dataset: BaseSegDataset, counts: np.ndarray) -> None:
+    """Checks that training data show more than the first of several classes and ignored pixels, as
+    masks of 0 and 255 do."""
+    suspect = [0, dataset.ignore_index]
+    if len(_classes(dataset)) == 1 or np.flatnonzero(counts).tolist() != suspect:
+        return
+    counts = label_histogram(dataset)  # the other classes may be in the other images
+    if np.flatnonzero(counts).tolist() == suspect:
+        raise UserError(
+            f'The annotations in {dataset.data_prefix["seg_map_path"]} show the first class and '
+            f'the ignored {dataset.ignore_index} only. Store a mask of 0 and 255 as 0 and 1, and '
+            f'set reduce_zero_label=False if 0 is a class:\n{format_histogram(dataset, counts)}'
+        )
+
+
+def _check_batch(dataset: BaseSegDataset, loader: str, batch_size: int) -> None:
+    """Checks that the images of the first batch have one shape, without which mmseg tests none."""
+    inputs = [dataset[i]['inputs'] for i in range(min(batch_size, len(dataset)))]
+    shapes = {f'{height} x {width}' for _, height, width in (image.shape for image in inputs)}
+    if len(shapes) > 1:
+        raise UserError(
+            f'{loader} has batch_size={batch_size}, and the first images are {_some(shapes)} '
+            '(height x width) after its pipeline. Set batch_size=1, or resize all to one shape.'
+        )
+
+
 def check_segmentation(cfg: Config, loader: str, max_images: int | None = None) -> str:
     """Checks the data of a loader against the model, before training.
 
@@ -210,17 +260,21 @@ def check_segmentation(cfg: Config, loader: str, max_images: int | None = None) 
         What was found, with a histogram of the labels.
 
     Raises:
-        UserError: If the labels do not fit the model, the settings contradict each other, or images
-            and annotations do not pair up.
+        UserError: If the labels do not fit the model, the settings contradict each other, images
+            and annotations do not pair up, or a file cannot be read.
     """
     reports = []
     for dataset_cfg in _unwrap(cfg[loader].dataset):
-        dataset = DATASETS.build(dict(dataset_cfg, lazy_init=True))
+        dataset = _build(dataset_cfg)
         _check_settings(cfg, dataset)
         _check_pairs(dataset)
         dataset.full_init()
         counts = label_histogram(dataset, max_images)
         _check_labels(dataset, counts)
+        if loader == 'train_dataloader':
+            _check_binary(dataset, counts)
+        elif (batch_size := cfg[loader].get('batch_size', 1)) > 1:
+            _check_batch(dataset, loader, batch_size)
         looked = min(len(dataset), max_images or len(dataset))
         absent = [c for c, n in zip(dataset.metainfo['classes'], counts, strict=False) if not n]
         reports.append(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import mmengine
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.registry import METRICS
 
 from . import environment
@@ -109,6 +109,11 @@ def main(argv: list[str] | None = None) -> dict:
         use_tta(cfg)
     environment.set_up_processes(cfg, args.launcher)
     runner = environment.build_runner(cfg)
+    if args.show_dir and get_world_size() > 1:
+        runner.logger.info(
+            f'--show-dir: only the first of {get_world_size()} processes draws, so only its share '
+            'of the images; test with one process for all of them.'
+        )
     for path in args.out:
         if path.endswith('.pkl'):
             dump = DUMPS.get(cfg.get('default_scope'), 'DumpResults')

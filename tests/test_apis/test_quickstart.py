@@ -99,6 +99,28 @@ def test_the_picture_shows_the_truth_beside_the_predictions(tmp_path, monkeypatc
         assert np.array_equal(mask, scene.soft) and rest == [(2, 3, 18, 27), 4, '4 90%']
 
 
+def test_the_picture_shows_classes_of_pixels_under_their_colors(scenes, tmp_path):
+    size, path = (88, 88), scenes / 'val/000001.jpg'
+    truth, predicted = np.full((1, *size), 3), np.full((1, *size), 10)
+    truth[:, 44:] = 255
+    sample = dict(
+        img_path=str(path), gt_sem_seg=dict(data=truth), pred_sem_seg=dict(data=predicted)
+    )
+    png = tmp_path / 'segmentation.png'
+    classes = ('background', *'0123456789')
+    pictures.draw_segmentation([sample], png, classes=classes, rows=2, columns=2)
+    image = np.rint(matplotlib.image.imread(png)[..., :3] * 255)
+    height, width = image.shape[:2]
+    half = image[: height // 2, : width // 2]  # the first sample
+    third = width // 6
+    spans = []
+    for panel, color in ((1, [44, 160, 44]), (2, [23, 190, 207])):  # tab10's for 2 and 9
+        rows, columns = np.nonzero((half == color).all(axis=2))
+        assert panel * third < columns.min() and columns.max() < (panel + 1) * third
+        spans.append(np.ptp(rows))
+    assert spans[0] < 0.6 * spans[1]  # below, the truth is ignored
+
+
 def test_the_detector_trains_in_two_processes_is_tested_and_shown(scenes, tmp_path):
     config = quickstart.TASKS['detection'].config
     out, shown = tmp_path / 'out', tmp_path / 'shown'

@@ -1,14 +1,18 @@
 """The embedded scenes against what pycocotools reads back and against their own definition."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
 from pycocotools.coco import COCO
 
 from mmwf.datasets import scenes
 from mmwf.datasets.digits import split_digits
 from mmwf.datasets.scenes import make_scenes
 
+ROOT = Path(__file__).parents[2]
 NUM_SCENES = {'train': 30, 'val': 12}
 
 
@@ -146,6 +150,14 @@ def test_index_maps_agree_with_the_masks(root, split, folder):
         seen |= set(np.unique(labels))
     assert seen == {*range(11), 255}
     assert len(list((ade20k / 'annotations' / folder).iterdir())) == NUM_SCENES[split]
+
+
+def test_the_config_names_the_classes_in_their_order():
+    cfg = Config.fromfile(ROOT / 'configs/_base_/datasets/digit_scenes_ade20k.py')
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        metainfo = cfg[loader].dataset.metainfo
+        assert metainfo.classes == ('background', *scenes.CLASSES)
+        assert len(metainfo.palette) == 11
 
 
 def test_a_mask_with_a_hole_or_in_two_parts_becomes_a_run_length_encoding():
