@@ -23,6 +23,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from mmwf.errors import UserError
 from mmwf.released_keys import is_released, released_to_mmwf
 
 # Reading ------------------------------------------------------------------------------------------
@@ -112,14 +113,14 @@ def _read_tensors_only(data: bytes, path: str, map_location) -> dict:
         state_dict = _find_state_dict(checkpoint)
     except Exception as error:
         if not foreign:
-            raise ValueError(_damaged(path, data, error)) from error
-        raise ValueError(
+            raise UserError(_damaged(path, data, error)) from error
+        raise UserError(
             f'{path} holds pickled objects other than weights ({", ".join(sorted(foreign))}) and '
             f'was not unpickled. {way_out}'
         ) from error
     names = ', '.join(sorted(foreign))
     if not state_dict or not all(isinstance(value, Tensor) for value in state_dict.values()):
-        raise ValueError(
+        raise UserError(
             f'{path} holds pickled objects ({names}) where weights are expected, '
             f'and they were not unpickled. {way_out}'
         )
@@ -145,12 +146,12 @@ def _read_file(path: Path, map_location) -> dict:
         try:
             return dict(state_dict=load_file(path))
         except Exception as error:
-            raise ValueError(f'{path} is no readable safetensors file: {error}') from error
+            raise UserError(f'{path} is no readable safetensors file: {error}') from error
     data = path.read_bytes()
     if zipfile.is_zipfile(io.BytesIO(data)):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if any(name.endswith('/constants.pkl') for name in archive.namelist()):
-                raise ValueError(
+                raise UserError(
                     f'{path} is a TorchScript program; expected a checkpoint with weights.'
                 )
     try:
@@ -159,9 +160,9 @@ def _read_file(path: Path, map_location) -> dict:
     except pickle.UnpicklingError:
         checkpoint = _read_tensors_only(data, str(path), map_location)
     except Exception as error:  # of many kinds: torch reads what it is given as a program
-        raise ValueError(_damaged(path, data, error)) from error
+        raise UserError(_damaged(path, data, error)) from error
     if not isinstance(checkpoint, dict):
-        raise ValueError(f'{path} holds a {type(checkpoint).__name__}, expected a dict of weights.')
+        raise UserError(f'{path} holds a {type(checkpoint).__name__}, expected a dict of weights.')
     return checkpoint
 
 
@@ -196,7 +197,7 @@ def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, or if its weights cannot be had without unpickling
+        UserError: If the file is damaged, or if its weights cannot be had without unpickling
             foreign objects.
     """
     path = str(path)
@@ -279,7 +280,7 @@ def load_pretrained_backbone(backbone: nn.Module, path: str, prefix: str | None 
             there are such keys, else nothing.
 
     Raises:
-        ValueError: If a weight of the backbone is missing or has another shape. A last norm that
+        UserError: If a weight of the backbone is missing or has another shape. A last norm that
             the backbone does not have (``final_norm=False``) may be left over.
     """
     state_dict = read_checkpoint(path)['state_dict']
@@ -295,7 +296,7 @@ def load_pretrained_backbone(backbone: nn.Module, path: str, prefix: str | None 
     match = match_keys(backbone.state_dict(), state_dict)
     left_over = [key for key in match.unexpected if not key.startswith(('norm.', 'head.'))]
     if match.missing or match.mismatched or left_over:
-        raise ValueError(
+        raise UserError(
             f'{path} does not fit this {type(backbone).__name__}: {match}. Expected a checkpoint '
             'of the same arch, dynamic blocks and predictors.'
         )

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping
 
+from mmwf.errors import UserError
+
 _RELEASED_LAYERS = {'linear1': 'mlp.fc1', 'linear2': 'mlp.fc2', 'dwc': 'dwconv'}
 _RELEASED_PARAMS = {  # of a dynamic layer
     'w': 'weight',
@@ -57,7 +59,7 @@ def _released_key_to_mmwf(key: str, root: str) -> str:
     match = re.fullmatch(r'(blocks\.\d+)\.(linear[12]|dwc)\.(.+)', key)
     if not match or not re.fullmatch(_RELEASED_KEYS[match[2]], match[3]):
         kind = 'classifier' if root == 'backbone.' else 'denoiser'
-        raise ValueError(f'Unknown key {key!r}: this is no released WeightFormer {kind}.')
+        raise UserError(f'Unknown key {key!r}: this is no released WeightFormer {kind}.')
     block, layer, param = match.groups()
     if param.startswith('wfm.'):
         param = f'predictor.{_RELEASED_PREDICTORS[layer]}.{param.removeprefix("wfm.")}'
@@ -72,7 +74,7 @@ def released_to_mmwf(state_dict: Mapping) -> dict:
         or, for image generation, of :class:`mmwf.models.GaussianDiffusion` (``denoiser.*``).
 
     Raises:
-        ValueError: If a key does not belong to a released model.
+        UserError: If a key does not belong to a released model.
     """
     root = 'denoiser.' if 'x_embedder.proj.weight' in state_dict else 'backbone.'
     return {_released_key_to_mmwf(key, root): value for key, value in state_dict.items()}
@@ -82,7 +84,7 @@ def mmwf_to_released(state_dict: Mapping) -> dict:
     """Renames the weights of our models (see :func:`released_to_mmwf`) to the released names.
 
     Raises:
-        ValueError: If a key has no counterpart in the released code.
+        UserError: If a key has no counterpart in the released code.
     """
     root = 'denoiser.' if 'denoiser.patch_embed.proj.weight' in state_dict else 'backbone.'
     result = {}
@@ -102,7 +104,7 @@ def mmwf_to_released(state_dict: Mapping) -> dict:
                 for released, ours in _DENOISER_PARTS.items():
                     new_key = new_key.replace(ours, released)
         if new_key in result or _try(_released_key_to_mmwf, new_key, root) != key:
-            raise ValueError(f'{key!r} has no counterpart in the released code.')
+            raise UserError(f'{key!r} has no counterpart in the released code.')
         result[new_key] = value
     return result
 
@@ -110,5 +112,5 @@ def mmwf_to_released(state_dict: Mapping) -> dict:
 def _try(function, *args):
     try:
         return function(*args)
-    except ValueError:
+    except UserError:
         return None

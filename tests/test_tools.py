@@ -285,6 +285,7 @@ def test_a_broken_image_is_named(config, digits, tmp_path):
     root = f'train_dataloader.dataset.data_root={broken}'
     log = run_tool('train.py', config, '--work-dir', tmp_path, '--cfg-options', root, code=1)
     assert f'Cannot read the image {image}' in log.splitlines()[-1]
+    assert 'Traceback' not in log
 
 
 def test_a_checkpoint_of_another_model_is_named(config, trained, tmp_path):
@@ -295,6 +296,7 @@ def test_a_checkpoint_of_another_model_is_named(config, trained, tmp_path):
     )  # fmt: skip
     assert 'The checkpoint does not fit the ImageClassifier' in log.splitlines()[-1]
     assert 'unexpected: backbone.blocks.1.dwconv.predictor' in log.splitlines()[-1]
+    assert 'Traceback' not in log
 
 
 def test_an_unknown_arch_is_named(config, tmp_path):

@@ -5,13 +5,15 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from mmwf.errors import UserError
+
 
 def _last_feature_map(outputs) -> Tensor:
     """Returns the last of a backbone's outputs, which must be a map (B, C, H, W)."""
     features = outputs[-1] if isinstance(outputs, (list, tuple)) else outputs
     if not isinstance(features, Tensor) or features.dim() != 4:
         got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        raise ValueError(
+        raise UserError(
             f"Expected the backbone's last output to be a feature map (B, C, H, W), got {got}. "
             "Many backbones give one with out_type='featmap', timm's with features_only=True, "
             "mmpretrain's ConvNeXt with gap_before_final_norm=False."

@@ -86,10 +86,7 @@ def build_backbone(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     logger.setLevel('INFO')
     backbone = model.backbone
     if checkpoint:
-        try:
-            load_pretrained_backbone(backbone, checkpoint)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        load_pretrained_backbone(backbone, checkpoint)
     return backbone.to('cuda' if torch.cuda.is_available() else 'cpu')
 
 

@@ -38,8 +38,5 @@ def check_classification(cfg: Config, loader: str, max_images: int | None = None
         )
     number = min(len(dataset), max_images or len(dataset))
     for i in range(number):
-        try:
-            dataset.pipeline.transforms[0](dataset.get_data_info(i * len(dataset) // number))
-        except ValueError as error:  # names the damaged file
-            raise UserError(str(error)) from error
+        dataset.pipeline.transforms[0](dataset.get_data_info(i * len(dataset) // number))
     return f'{loader}: {len(dataset)} images, {number} of them read\n{histogram}'

@@ -142,16 +142,16 @@ def _read_labels(dataset: BaseSegDataset, info: dict) -> np.ndarray:
     path = info['seg_map_path']
     try:
         mode = Image.open(path).mode
-        if mode not in ('L', 'P', '1'):
-            raise UserError(
-                f'{path} has the colour mode {mode}. Expected one 8-bit number for each pixel, its '
-                'label, as a grey or palette PNG has it.'
-            )
         for transform in dataset.pipeline.transforms:
             if isinstance(transform, (LoadImageFromFile, LoadAnnotations)):
                 info = transform(info)
     except (OSError, SyntaxError, ValueError) as error:  # what damaged files raise
         raise UserError(f'Cannot read {path} with its image: {error}') from error
+    if mode not in ('L', 'P', '1'):
+        raise UserError(
+            f'{path} has the colour mode {mode}. Expected one 8-bit number for each pixel, its '
+            'label, as a grey or palette PNG has it.'
+        )
     labels, shape = info['gt_seg_map'], info['img'].shape[:2]
     if labels.shape != shape:  # mmseg drops a side of one pixel
         raise UserError(

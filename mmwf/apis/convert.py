@@ -16,7 +16,7 @@ from mmwf.models import Denoiser, WeightFormer
 from mmwf.released_keys import mmwf_to_released
 from mmwf.version import __version__
 
-from .environment import UserError
+from .environment import UserError, check_checkpoint
 
 
 def backbone_of(state_dict: Mapping[str, Tensor]) -> WeightFormer:
@@ -99,11 +99,10 @@ def convert_released(src: str, dst: str, reverse: bool = False) -> str:
         raise UserError(
             f'Expected DST to end in .pth{" or .safetensors" if reverse else ""}, got {dst}.'
         )
+    check_checkpoint(src)
     try:
         state_dict = read_checkpoint(src)['state_dict']
         expected = _expected_weights(state_dict)
-    except FileNotFoundError as error:
-        raise UserError(str(error)) from error
     except (KeyError, ValueError) as error:
         raise UserError(f'{src} is no WeightFormer classifier or denoiser: {error}') from error
     match = match_keys(expected, state_dict)
@@ -146,10 +145,8 @@ def convert_deit(src: str, dst: str) -> str:
     Raises:
         UserError: If the file holds no such classifier.
     """
-    try:
-        state_dict = read_checkpoint(src)['state_dict']
-    except (FileNotFoundError, ValueError) as error:
-        raise UserError(str(error)) from error
+    check_checkpoint(src)
+    state_dict = read_checkpoint(src)['state_dict']
     kept = {
         key.removeprefix('backbone.'): value
         for key, value in state_dict.items()

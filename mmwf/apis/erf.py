@@ -114,10 +114,7 @@ def main(argv: list[str] | None = None) -> None:
         backbone = build_backbone(cfg, checkpoint)
         if hasattr(backbone, 'out_type'):  # of mmwf and mmpretrain: classifiers have no map
             backbone.out_type = 'featmap'
-        try:
-            field = effective_receptive_field(backbone, images)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        field = effective_receptive_field(backbone, images)
         fields[title], squares[title] = field.cpu().numpy(), measure_squares(field)
     out.parent.mkdir(parents=True, exist_ok=True)
     np.savez(out.with_suffix('.npz'), **{k.replace(' ', '_'): v for k, v in fields.items()})

@@ -3,6 +3,7 @@
 import cv2
 from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
 
+from mmwf.errors import UserError
 from mmwf.registry import TRANSFORMS
 
 
@@ -17,12 +18,12 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
         """Reads ``results['img_path']`` into ``results['img']``, (height, width, 3) as BGR.
 
         Raises:
-            ValueError: If the file is missing, empty or no image.
+            UserError: If the file is missing, empty or no image.
         """
         try:
             return super().transform(results)
         except (OSError, AssertionError, AttributeError, cv2.error) as error:
             reason = ' '.join(str(error).split())  # OpenCV's has line breaks
-            raise ValueError(
+            raise UserError(
                 f'Cannot read the image {results["img_path"]}: {reason}. Repair or remove the file.'
             ) from error

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmwf.analysis.weight_strength import dynamic_layers, record_weight_strength
 from mmwf.checkpoint import match_keys
+from mmwf.errors import UserError
 from mmwf.registry import HOOKS
 
 
@@ -33,7 +34,7 @@ class CheckpointMatchHook(Hook):
         """Compares the checkpoint with the runner's model.
 
         Raises:
-            ValueError: If it does not fit.
+            UserError: If it does not fit.
         """
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
@@ -48,7 +49,7 @@ class CheckpointMatchHook(Hook):
             lacking = match.missing + match.mismatched
             fits = match.num_matched and not any(key.startswith('backbone.') for key in lacking)
         if not fits:
-            raise ValueError(
+            raise UserError(
                 f'The checkpoint does not fit the {type(model).__name__} of the config: {match}. '
                 'Expected a checkpoint that was trained with this config, or for load_from at '
                 'least one with the same backbone.'
