@@ -49,14 +49,14 @@ def load_model(cfg: Config, checkpoint: str) -> torch.nn.Module:
     """Builds the diffusion model of a config and fills it; of a training run, with the average.
 
     Raises:
-        ValueError: If the settings are out of range, the checkpoint does not fit, or there is no
+        UserError: If the settings are out of range, the checkpoint does not fit, or there is no
             VAE.
     """
     model = MODELS.build(cfg.model)
     state_dict = read_checkpoint(checkpoint)['state_dict']
     match = match_keys(model.state_dict(), state_dict)
     if not match.is_exact:
-        raise ValueError(f'{checkpoint} does not fit the model of the config: {match}.')
+        raise UserError(f'{checkpoint} does not fit the model of the config: {match}.')
     model.load_state_dict(state_dict)
     if model.decode:
         model.decode.load()
@@ -132,11 +132,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.launcher != 'none' and torch.cuda.is_available():
         init_dist(args.launcher, **cfg.env_cfg.dist_cfg)
     labels = [label for label in dict.fromkeys(args.classes) for _ in range(args.num_per_class)]
-    try:
-        model = load_model(cfg, args.checkpoint)
-        model.check_labels(labels)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    model = load_model(cfg, args.checkpoint)
+    model.check_labels(labels)
     folder = Path(args.out)
     paths = sample_to_files(model, labels, folder, args.batch_size)
     if is_main_process():
