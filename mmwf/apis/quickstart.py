@@ -64,7 +64,7 @@ TASKS = {
     ),
     'detection': Task(
         config='configs/quickstart/'
-        'vitdet-cascade-mask-rcnn_weightformer-w64d8-p4_1xb16-360i_scenes-64px.py',
+        'vitdet-cascade-mask-rcnn_weightformer-w64d8-p4_1xb16-300i_scenes-64px.py',
         prepare=partial(_prepare_scenes, 'coco'),
         metrics={
             'bbox_mAP_50': ('coco/bbox_mAP_50', 1),

@@ -59,7 +59,7 @@ model = dict(
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=num_proposals)),
 )
 
-max_iters = 360
+max_iters = 300
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
