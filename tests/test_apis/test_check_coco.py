@@ -158,6 +158,13 @@ def test_an_entry_without_what_mmdet_or_the_metric_reads(cfg, edit, kind, field)
         check_coco(cfg, LOADERS)
 
 
+def test_crowds_need_not_be_marked_in_training(cfg, edit):
+    with edit() as content:
+        for annotation in content['annotations']:
+            del annotation['iscrowd']
+    check_coco(cfg, LOADERS)
+
+
 def test_masks_are_needed_where_they_are_loaded(cfg, edit):
     with edit() as content:
         content['annotations'][2]['segmentation'] = []
