@@ -1,8 +1,10 @@
 """Installs the ``mmwf`` package; the tested versions are pinned in requirements/constraints.txt."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 
@@ -10,6 +12,16 @@ ROOT = Path(__file__).parent
 def read_requirements(name):
     lines = (ROOT / 'requirements' / name).read_text().splitlines()
     return [line for line in lines if line and not line.startswith(('#', '-'))]
+
+
+class BuildWithConfigs(build_py):
+    """Puts ``configs/`` into the wheel as ``mmwf/.mim/configs``, where OpenMMLab looks for it."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / 'mmwf' / '.mim' / 'configs'
+            shutil.copytree(ROOT / 'configs', target, dirs_exist_ok=True)
 
 
 version = {}
@@ -24,6 +36,8 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mmwf', 'mmwf.*']),
+    cmdclass={'build_py': BuildWithConfigs},
+    entry_points={'console_scripts': ['mmwf = mmwf.commands:main']},
     install_requires=read_requirements('runtime.txt'),
     extras_require={'tests': read_requirements('tests.txt')},
 )

@@ -1,5 +1,5 @@
-"""What goes wrong through no fault of the code."""
+"""Errors that the user can fix."""
 
 
 class UserError(ValueError):
-    """Something that the user can mend; the tools print its message without a traceback."""
+    """An error the user can fix; commands print its message without a traceback."""

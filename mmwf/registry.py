@@ -1,9 +1,11 @@
 """The scope ``mmwf``: lets a config write ``type='mmwf.X'`` without importing anything.
 
-Models are registered in MMEngine's root registry, where every OpenMMLab library finds them under
-their plain name too. What shares its name with a class of another library (hooks, transforms, ...)
-is registered here.
+WeightFormer, SimpleFPN and LayerNorm2d are in MMEngine's root registry, where every OpenMMLab
+library finds them by their plain names. All other classes are in the registries below, since some
+share their name with a class of another library.
 """
+
+from importlib import import_module
 
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
@@ -27,7 +29,9 @@ __all__ = [
 
 MODELS = Registry('model', parent=ROOT_MODELS, scope='mmwf', locations=['mmwf.models'])
 DATASETS = Registry('dataset', parent=ROOT_DATASETS, scope='mmwf', locations=['mmwf.datasets'])
-HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='mmwf', locations=['mmwf.engine'])
+HOOKS = Registry(
+    'hook', parent=ROOT_HOOKS, scope='mmwf', locations=['mmwf.engine', 'mmwf.analysis']
+)
 METRICS = Registry('metric', parent=ROOT_METRICS, scope='mmwf', locations=['mmwf.evaluation'])
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper', parent=ROOT_OPTIM_WRAPPERS, scope='mmwf', locations=['mmwf.engine']
@@ -44,16 +48,17 @@ TRANSFORMS = Registry(
 
 
 def register_on_first_use(name: str) -> None:
-    """Lets ``type=name`` build a model of ours after nothing but ``import mmwf``.
+    """Registers a placeholder, so that ``type=name`` works after ``import mmwf`` alone.
 
-    The models are imported when the first one is built, and then register themselves in place of
-    this stand-in: importing MMEngine's model package takes a second that ``import mmwf`` saves. The
-    stand-in is a class, since mmcv's ``build_norm_layer`` asks for one.
+    When it is built, ``mmwf.models`` is imported, and its classes replace the placeholders. This
+    keeps the second that importing MMEngine's model package takes out of ``import mmwf``.
+
+    Args:
+        name: Name of a class in ``mmwf.models``.
     """
 
     def build(cls, *args, **kwargs):
-        from . import models
+        return getattr(import_module('mmwf.models'), name)(*args, **kwargs)
 
-        return getattr(models, name)(*args, **kwargs)
-
+    # A class, not a function: mmcv's build_norm_layer requires one.
     ROOT_MODELS.register_module(name=name, module=type(name, (), {'__new__': build}))

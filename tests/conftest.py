@@ -1,4 +1,4 @@
-"""What several test files need."""
+"""Fixtures of several test files."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def seed():
 
 @pytest.fixture(autouse=True)
 def own_default_scope():
-    """No test sees the default scope that another one has set."""
+    """Resets the default scope, so that no test sees that of another."""
     with DefaultScope.overwrite_default_scope('mmengine'):
         yield
 
@@ -43,13 +43,13 @@ def golden_arch(golden_name):
 
 @pytest.fixture
 def released_weights(golden):
-    """The golden parameters under their released names, as a published checkpoint has them."""
+    """The golden parameters with their released keys, as in a published checkpoint."""
     return {k.removeprefix('param/'): v for k, v in golden.items() if k.startswith('param/')}
 
 
 @pytest.fixture
 def randomize():
-    """Fills all parameters of a module, so that nothing is zero by initialisation."""
+    """Randomizes all parameters of a module, so that none is zero by initialization."""
 
     def fill(module, std=0.3):
         for parameter in module.parameters():

@@ -1,12 +1,18 @@
-"""Every config is tested by existing: found by glob, built, and trained for a step.
+"""Every config below ``configs/`` is found by glob and tested.
 
-The classifiers are trained here, at full size; ``test_detection.py``, ``test_segmentation.py`` and
-``test_image_generation.py`` train the others, made small.
+Each one must keep resolving to the values in ``data/resolved_configs.json``. After an intended
+change, update that file with ``python tests/test_configs.py`` and commit it with the change.
+
+Classifiers, and the quick start's detector and segmentor, are trained here for two steps at full
+size. The test files of the other tasks train their configs at toy size.
 """
 
 import ast
+import inspect
+import json
 import math
 import re
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -14,10 +20,12 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import Runner
 from sklearn.datasets import load_sample_images
+from toy import write_ade20k, write_coco
 
-from mmwf.apis.environment import import_task_library
+from mmwf.libraries import import_task_library
 from mmwf.models import WeightFormer
 
 ROOT = Path(__file__).parents[1]
@@ -26,16 +34,20 @@ LEAVES = sorted(
     for path in (ROOT / 'configs').rglob('*.py')
     if '_base_' not in path.parts
 )
-#: The test file that trains the configs of each default scope.
-TRAINED_IN = {
-    'mmpretrain': 'test_configs.py',
-    'mmdet': 'test_detection.py',
-    'mmseg': 'test_segmentation.py',
-    'mmengine': 'test_image_generation.py',
-}
+RECORD = ROOT / 'tests/data/resolved_configs.json'
+#: Variables that config files use to compute others. They are in the resolved config too, but
+#: nothing reads them there.
+HELPERS = {
+    'ade20k', 'augmentation', 'base_lr', 'bgr_mean', 'bgr_std', 'box_head', 'channels', 'classes',
+    'classifier_init', 'crop_size', 'data_root', 'dataset', 'decay', 'heads', 'max_iters',
+    'meta_keys', 'no_decay', 'norm_cfg', 'num_classes', 'num_proposals', 'roi_extractor', 'scenes',
+    'strides', 'tta_meta_keys', 'warmup', 'width',
+}  # fmt: skip
 CLASSIFIERS = [
     path for path in LEAVES if Config.fromfile(ROOT / path).default_scope == 'mmpretrain'
 ]
+#: The quick start's detector and segmentor.
+SCENES = [path for path in LEAVES if 'scenes-64px' in path]
 PREDICTORS = [path for path in LEAVES if path.startswith('configs/predictors/')]
 CLASSIFICATION = [path for path in LEAVES if path.startswith('configs/classification/')]
 
@@ -73,9 +85,141 @@ def classification_batch(cfg, photographs, split):
     return pseudo_collate(samples)
 
 
+def train_two_steps(cfg, make_batch):
+    """Returns the names of the parameters that stay as they are."""
+    data_preprocessor = cfg.get('data_preprocessor', cfg.model.get('data_preprocessor'))
+    model = MODELS.build(dict(cfg.model, data_preprocessor=data_preprocessor))
+    model.init_weights()
+    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for _ in range(2):  # a head that starts at zero passes no gradient in the first step
+        losses = model.train_step(make_batch(), optim_wrapper)
+        assert math.isfinite(losses['loss'].item())
+    return [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
+
+
+# Resolved values and inheritance ----------------------------------------------------------------
+
+
+def flatten(value, path=''):
+    """Maps key paths, such as ``model.backbone.arch``, to the ``repr`` of the values.
+
+    Lists of dicts, such as pipelines, have the index in the path.
+    """
+    if isinstance(value, dict) and value:
+        children = value.items()
+    elif isinstance(value, (list, tuple)) and any(isinstance(v, (dict, list)) for v in value):
+        children = enumerate(value)
+    else:
+        return {path: repr(value)}
+    return {
+        key: leaf
+        for name, child in children
+        for key, leaf in flatten(child, f'{path}.{name}' if path else str(name)).items()
+    }
+
+
+def resolve(path):
+    cfg = Config.fromfile(ROOT / path).to_dict()
+    return flatten({key: value for key, value in cfg.items() if key not in HELPERS})
+
+
+def read_record():
+    """Returns the recorded values of each config."""
+    folders = json.loads(RECORD.read_text())
+    return {
+        f'{folder}/{name}': configs['all'] | values
+        for folder, configs in folders.items()
+        for name, values in configs.items()
+        if name != 'all'
+    }
+
+
+def write_record():
+    """Records the values of each config; values that all configs of a folder share only once."""
+    folders = {}
+    for folder, paths in groupby(LEAVES, lambda path: str(Path(path).parent)):
+        configs = {Path(path).name: set(resolve(path).items()) for path in paths}
+        shared = set.intersection(*configs.values())
+        folders[folder] = {name: dict(values - shared) for name, values in configs.items()}
+        folders[folder]['all'] = dict(shared)
+    RECORD.write_text(json.dumps(folders, indent=1, sort_keys=True) + '\n')
+
+
+def bases(path):
+    """Lists the files that a config inherits from directly."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == '_base_':
+            names = ast.literal_eval(node.value)
+            names = [names] if isinstance(names, str) else names
+            return [(path.parent / name).resolve() for name in names]
+    return []
+
+
+def count_levels(path):
+    """Counts the files in the longest inheritance chain, the config itself included."""
+    return 1 + max(map(count_levels, bases(path)), default=0)
+
+
 @pytest.mark.parametrize('path', LEAVES)
-def test_some_test_file_trains_it(path):
-    assert (ROOT / 'tests' / TRAINED_IN[Config.fromfile(path).default_scope]).exists()
+def test_it_resolves_to_the_recorded_values(path):
+    recorded, resolved = read_record().get(path, {}), resolve(path)
+    differences = [
+        f'  {key}: expected {recorded.get(key, "no such key")}, '
+        f'got {resolved.get(key, "no such key")}'
+        for key in sorted(recorded.keys() | resolved.keys())
+        if recorded.get(key) != resolved.get(key)
+    ]
+    if differences:
+        pytest.fail(
+            f'{path} differs from {RECORD.relative_to(ROOT)}:\n'
+            + '\n'.join(differences)
+            + '\nIf this is intended, run: python tests/test_configs.py',
+            pytrace=False,
+        )
+
+
+def test_the_record_has_every_config_and_no_other():
+    assert set(read_record()) == set(LEAVES)
+
+
+def test_nothing_reads_the_helper_variables():
+    keys = {key for path in LEAVES for key in Config.fromfile(path)}
+    assert keys >= HELPERS  # no stale names
+    assert HELPERS.isdisjoint(inspect.signature(Runner).parameters)
+    names = '|'.join(HELPERS)
+    access = re.compile(rf"""\bcfg(\.|\[['"]|\.(get|pop)\(['"])({names})\b""")
+    for source in (ROOT / 'mmwf').rglob('*.py'):
+        assert not access.search(source.read_text()), source
+
+
+@pytest.mark.parametrize('path', LEAVES)
+def test_it_has_at_most_three_levels_and_inherits_from_bases_only(path):
+    assert count_levels(ROOT / path) <= 3
+    for base in bases(ROOT / path):
+        assert ROOT / 'configs/_base_' in base.parents, base
+
+
+def test_every_base_is_used():
+    used, new = set(), {ROOT / path for path in LEAVES}
+    while new:
+        used |= new
+        new = {base for path in new for base in bases(path)}
+    assert used >= set((ROOT / 'configs/_base_').rglob('*.py'))
+
+
+# Names, text and training -----------------------------------------------------------------------
+
+
+def test_some_test_trains_every_config():
+    """Here, or in a file that takes training steps with all configs that a glob of it finds."""
+    trained = {ROOT / path for path in CLASSIFIERS + SCENES}
+    for file in (ROOT / 'tests').rglob('test_*.py'):
+        source = file.read_text()
+        if file != Path(__file__) and '.train_step(' in source:
+            globs = re.findall(r"'(configs/\w+)'.*?\.glob\('(.+?)'\)", source, flags=re.DOTALL)
+            trained.update(path for folder, glob in globs for path in (ROOT / folder).glob(glob))
+    assert trained == {ROOT / path for path in LEAVES}
 
 
 @pytest.mark.parametrize('path', LEAVES)
@@ -86,19 +230,23 @@ def test_validation_is_logged_by_epoch_where_training_counts_epochs(path):
 
 
 @pytest.mark.parametrize('path', CLASSIFIERS)
-def test_it_builds_and_training_changes_every_layer(path, photographs):
+def test_training_changes_every_layer_of_a_classifier(path, photographs):
     cfg = load(path)
-    data_preprocessor = cfg.get('data_preprocessor', cfg.model.get('data_preprocessor'))
-    model = MODELS.build(dict(data_preprocessor=data_preprocessor, **cfg.model))
-    model.init_weights()
-    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    for _ in range(2):  # a head that starts at zero passes no gradient in the first step
-        batch = classification_batch(cfg, photographs, 'train')
-        losses = model.train_step(batch, optim_wrapper)
-        assert math.isfinite(losses['loss'].item())
-    unchanged = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
+    unchanged = train_two_steps(cfg, lambda: classification_batch(cfg, photographs, 'train'))
     assert not unchanged
+
+
+@pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``')
+@pytest.mark.parametrize('path', SCENES)
+def test_training_changes_every_layer_of_the_quick_starts_detector_and_segmentor(path, tmp_path):
+    cfg = load(path)
+    if cfg.default_scope == 'mmdet':
+        write_coco(tmp_path, classes=('0', '1'))
+    else:
+        write_ade20k(tmp_path)
+    cfg.train_dataloader.dataset.data_root = str(tmp_path)
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    assert not train_two_steps(cfg, lambda: pseudo_collate([dataset[0], dataset[1]]))
 
 
 @pytest.mark.parametrize('path', CLASSIFICATION)
@@ -213,3 +361,7 @@ def test_configs_build_in_a_fresh_interpreter_without_importing_mmwf(run_python)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count('WeightFormer') == 3
     assert result.stdout.count('VisionTransformer') == 2
+
+
+if __name__ == '__main__':
+    write_record()

@@ -1,4 +1,4 @@
-"""The detection configs at toy size (see toy.py), trained and tested on the CPU."""
+"""The detection configs: recipes, and training and testing at toy size (see toy.py)."""
 
 import re
 from copy import deepcopy
@@ -15,10 +15,11 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.structures import InstanceData
 from toy import IMAGE_SIZE, shrink_detection, write_coco
 
-from mmwf.apis import environment
-from mmwf.apis import test as test_tool
-from mmwf.apis import train as train_tool
-from mmwf.apis.check_coco import check_coco
+from mmwf.commands import test as test_tool
+from mmwf.commands import train as train_tool
+from mmwf.datasets.checks import check_coco, check_data
+from mmwf.errors import UserError
+from mmwf.libraries import import_task_library
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / 'configs/detection'
@@ -45,7 +46,7 @@ def coco(tmp_path_factory):
 def load(coco):
     def load(name):
         cfg = shrink_detection(Config.fromfile(FOLDER / name), coco)
-        environment.import_task_library(cfg)
+        import_task_library(cfg)
         init_default_scope(cfg.default_scope)
         return cfg
 
@@ -58,7 +59,7 @@ def batch(cfg, split, indices):
 
 
 @pytest.mark.parametrize('name', LEAVES)
-def test_a_step_in_bf16_gives_a_finite_loss_and_moves_every_part(load, name):
+def test_a_step_in_bf16_has_a_finite_loss_and_updates_every_parameter(load, name):
     cfg = load(name)
     model = MODELS.build(cfg.model)
     model.init_weights()
@@ -116,9 +117,9 @@ def test_the_recipe_is_vitdets(name):
 
 
 @pytest.mark.parametrize('name', LEAVES)
-def test_layer_decay_starts_where_the_recipe_says(load, name):
+def test_the_layer_decay_is_that_of_the_recipe(load, name):
     cfg = Config.fromfile(FOLDER / name)  # full size
-    environment.import_task_library(cfg)
+    import_task_library(cfg)
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
@@ -140,7 +141,7 @@ def test_layer_decay_starts_where_the_recipe_says(load, name):
             assert of[id(parameter)]['weight_decay'] == (0 if parameter.ndim == 1 else 0.1), key
 
 
-def test_batches_without_any_object_train(load):
+def test_batches_without_objects_train(load):
     cfg = load(CASCADE)
     model = MODELS.build(cfg.model)
     data = batch(cfg, 'train', [0, 1])
@@ -150,10 +151,10 @@ def test_batches_without_any_object_train(load):
     loss = model.parse_losses(losses)[0]
     loss.backward()
     assert torch.isfinite(loss)
-    assert all(p.grad is not None for p in model.parameters())  # as DDP expects
+    assert all(p.grad is not None for p in model.parameters())  # as DDP requires
 
 
-def test_padding_is_zero_after_normalisation_and_always_the_same_size(load):
+def test_images_are_padded_with_zeros_to_one_size(load):
     cfg = load(CASCADE)
     model = MODELS.build(cfg.model)
     for split, training in (('train', True), ('test', False)):
@@ -180,17 +181,17 @@ def test_other_images_of_the_batch_do_not_change_the_boxes(load):
         assert torch.equal(a.labels, b.labels)
 
 
-def test_the_example_needs_nothing_but_data_at_its_place(tmp_path, monkeypatch):
+def test_the_example_needs_only_data_in_its_folder(tmp_path, monkeypatch):
     name = 'example_own-dataset.py'
     cfg = Config.fromfile(FOLDER / name)
     monkeypatch.chdir(tmp_path)
     loaders = ('train_dataloader', 'val_dataloader')
-    with pytest.raises(environment.UserError, match=r'train_dataloader expects data/own') as error:
-        environment.check_data(cfg, loaders)
+    with pytest.raises(UserError, match=r'train_dataloader expects data/own') as error:
+        check_data(cfg, loaders)
     assert 'see configs/detection/README.md' in str(error.value)
     assert 'cocodataset.org' not in str(error.value)
     write_coco(tmp_path / 'data/own', classes=cfg.classes)
-    environment.check_data(cfg, loaders)
+    check_data(cfg, loaders)
     check_coco(cfg, loaders)
     assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size  # on one GPU
     code = (FOLDER / name).read_text().split('"""')[2]
@@ -198,7 +199,7 @@ def test_the_example_needs_nothing_but_data_at_its_place(tmp_path, monkeypatch):
     assert len(lines) < 25
 
 
-def test_the_tools_train_and_test_with_flips_and_sizes(load, tmp_path, monkeypatch):
+def test_train_and_test_with_tta(load, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = load(CASCADE)
     cfg.dump('toy.py')
@@ -209,7 +210,7 @@ def test_the_tools_train_and_test_with_flips_and_sizes(load, tmp_path, monkeypat
 
 
 def views_of(instances, shape):
-    """A sample as if predicted from the image itself, and from each kind of flip."""
+    """Yields a sample as predicted from the image and from each of its flips."""
     from mmdet.structures import DetDataSample
 
     height, width = shape
@@ -225,8 +226,8 @@ def views_of(instances, shape):
         yield DetDataSample(metainfo=metainfo, pred_instances=view)
 
 
-class Prophet(BaseModel):
-    """A detector that finds what is already in the samples."""
+class Oracle(BaseModel):
+    """A detector that returns the instances already in the samples."""
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         assert not any(sample.flip for sample in data_samples)
@@ -234,7 +235,7 @@ class Prophet(BaseModel):
 
 
 def merge(views, **kwargs):
-    model = MODELS.build(dict(type='mmwf.InstanceTTAModel', module=Prophet(), **kwargs))
+    model = MODELS.build(dict(type='mmwf.InstanceTTAModel', module=Oracle(), **kwargs))
     inputs = [[torch.zeros(3, *view.ori_shape)] for view in views]
     (merged,) = model.test_step(dict(inputs=inputs, data_samples=[[view] for view in views]))
     return merged.pred_instances
@@ -258,14 +259,14 @@ def same(a, b):
     return all(torch.equal(a[key], b[key]) for key in ('bboxes', 'masks', 'scores', 'labels'))
 
 
-def test_flipped_views_merge_to_what_was_there(instances):
+def test_flipped_views_merge_to_the_original_instances(instances):
     views = list(views_of(instances, (8, 10)))
     assert all(same(merge([deepcopy(view)]), instances) for view in views)
     assert same(merge(views), instances)
     assert same(merge(list(views_of(instances, (8, 10))), max_per_img=2), instances[:2])
 
 
-def test_views_without_detections_merge_to_none():
+def test_views_without_detections_merge_to_no_detections():
     empty = InstanceData(
         bboxes=torch.zeros(0, 4),
         masks=torch.zeros(0, 8, 10, dtype=torch.bool),

@@ -1,4 +1,4 @@
-"""What the documents promise."""
+"""The documents: links, examples and tables."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmwf import ops
 from mmwf.analysis.flops import count_multiply_adds
-from mmwf.apis.environment import import_task_library
+from mmwf.libraries import import_task_library
 
 ROOT = Path(__file__).parents[1]
 PREDICTORS = ROOT / 'configs/predictors'
@@ -41,7 +41,7 @@ def test_the_python_example_of_the_readme_runs():
 
 @pytest.fixture
 def two_flowers(tmp_path):
-    """A data set of one's own: two classes of crops from real photographs."""
+    """A custom dataset: crops from two photographs, one class each."""
     for split in ('train', 'val'):
         for name, image in zip(('china', 'flower'), load_sample_images().images, strict=True):
             folder = tmp_path / 'data' / split / name
@@ -52,7 +52,7 @@ def two_flowers(tmp_path):
     return tmp_path
 
 
-def test_the_config_for_pictures_of_ones_own_trains(two_flowers, monkeypatch):
+def test_the_config_for_a_custom_dataset_trains(two_flowers, monkeypatch):
     (text,) = code_blocks(ROOT / 'configs/classification/README.md', 'python')
     changes = {
         "_base_ = 'configs": f"_base_ = '{ROOT}/configs",
@@ -82,7 +82,7 @@ def test_the_config_for_pictures_of_ones_own_trains(two_flowers, monkeypatch):
 
 
 def predictor_rows():
-    """The cells of each row of the table of predictors, the config's path first."""
+    """Returns the cells of each row of the predictors' table, the path of the config first."""
     table = (PREDICTORS / 'README.md').read_text()
     rows = re.findall(r'^\| \[[\w-]+\]\((.+?)\) \|(.+) \|$', table, flags=re.MULTILINE)
     return [
@@ -136,7 +136,7 @@ def test_the_table_of_generators_lists_every_config():
     assert {row[0] for row in generation_rows()} == {p.name for p in GENERATION.glob('*.py')}
 
 
-def test_the_tenth_strategy_passes_the_tests_of_all(tmp_path, run_python):
+def test_the_documented_tenth_predictor_passes_the_tests_of_all_predictors(tmp_path, run_python):
     strategy, config = code_blocks(PREDICTORS / 'README.md', 'python')
     (tmp_path / 'my_strategy.py').write_text(strategy)
     (tmp_path / 'mine.py').write_text(config.replace("'configs", f"'{ROOT}/configs"))

@@ -1,4 +1,4 @@
-"""Configs of image generation made small: training, resuming, testing and sampling."""
+"""The generation configs at toy size: training, resuming, testing and sampling."""
 
 import copy
 import inspect
@@ -16,9 +16,10 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from sklearn.datasets import load_sample_images
 
-from mmwf.apis.environment import build_runner, import_task_library
 from mmwf.datasets import LatentDataset
-from mmwf.datasets.digits import write_digits
+from mmwf.datasets.toy.digits import write_digits
+from mmwf.engine.run import set_up_run
+from mmwf.libraries import import_task_library
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / 'configs/generation/README.md'
@@ -41,7 +42,7 @@ def digits(tmp_path_factory):
 
 @pytest.fixture
 def config(digits, tmp_path):
-    """The quick start's config with a small denoiser, two iterations and no metric."""
+    """The quick start's config with a tiny denoiser, two iterations and no metric."""
     cfg = Config.fromfile(DIGITS)
     cfg.work_dir = str(tmp_path / 'work')
     cfg.model.denoiser.arch = dict(TINY)
@@ -67,17 +68,14 @@ def load(path):
     return cfg
 
 
-# Configs ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize('name', GENERATION)
-def test_it_builds_and_training_changes_every_layer(name, randomize):
+def test_a_step_has_a_finite_loss_and_updates_every_parameter(name, randomize):
     cfg = load(f'configs/generation/{name}')
     arch = cfg.model.denoiser.arch
     cfg.model.denoiser.arch = dict(TINY, **({'num_heads': 2} if arch.startswith('dit') else {}))
     model = MODELS.build(cfg.model)
     model.init_weights()
-    randomize(model)  # where a gate is zero, it keeps gradients away from all behind it
+    randomize(model)  # gates are zero at initialisation and would block gradients
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     shape = cfg.train_dataloader.dataset.shape
@@ -88,7 +86,7 @@ def test_it_builds_and_training_changes_every_layer(name, randomize):
 
 
 @pytest.mark.parametrize('name', GENERATION)
-def test_it_is_what_its_name_says_under_the_recipe_of_dit(name):
+def test_the_config_matches_its_name_and_the_recipe_of_dit(name):
     cfg = load(f'configs/generation/{name}')
     mixer, size, patch, gpus, batch = re.fullmatch(
         r'dit_(weightformer|attention)-(small|base)-p(\d)_(\d+)xb(\d+)-400k_in1k-256px\.py', name
@@ -107,22 +105,19 @@ def test_it_is_what_its_name_says_under_the_recipe_of_dit(name):
     assert ema.momentum == pytest.approx(1 - 0.9999)
     assert cfg.test_dataloader.dataset.num_samples == 50_000
     assert denoiser.num_classes == cfg.test_dataloader.dataset.num_classes == 1000
-    assert cfg.randomness.diff_rank_seed  # else all processes draw the same noise
+    assert cfg.randomness.diff_rank_seed  # otherwise all processes draw the same noise
 
 
-# Runs -------------------------------------------------------------------------------------------
-
-
-def test_the_average_of_the_weights_survives_a_resume_and_goes_on(config):
+def test_the_ema_of_the_weights_continues_after_a_resume(config):
     momentum = config.custom_hooks[0].momentum
-    runner = build_runner(copy.deepcopy(config))
+    runner = set_up_run(copy.deepcopy(config))
     runner.train()
     checkpoint = Path(config.work_dir) / 'iter_2.pth'
     average, weights = ema_of(runner).module.state_dict(), runner.model.state_dict()
 
     config.resume, config.load_from = True, str(checkpoint)
     config.train_cfg.max_iters = 3
-    resumed = build_runner(config)
+    resumed = set_up_run(config)
     seen = {}
 
     def look(runner):
@@ -142,11 +137,11 @@ def test_the_average_of_the_weights_survives_a_resume_and_goes_on(config):
         torch.testing.assert_close(value, average[key].lerp(after[key], momentum))
 
 
-def test_a_resumed_run_does_not_repeat_the_noise_of_the_first_iterations(config):
+def test_a_resumed_run_does_not_repeat_the_noise_of_the_first_run(config):
     states = []
 
     def run():
-        runner = build_runner(copy.deepcopy(config))
+        runner = set_up_run(copy.deepcopy(config))
         (timer,) = (hook for hook in runner.hooks if type(hook).__name__ == 'IterTimerHook')
         timer.before_train_iter = lambda *args, **kwargs: states.append(torch.get_rng_state())
         timer.after_train_iter = lambda *args, **kwargs: None
@@ -162,10 +157,10 @@ def test_a_resumed_run_does_not_repeat_the_noise_of_the_first_iterations(config)
     assert torch.equal(resumed, again)
 
 
-def test_testing_samples_from_the_average_of_the_weights(config, tmp_path):
-    build_runner(copy.deepcopy(config)).train()
+def test_testing_samples_from_the_ema_of_the_weights(config, tmp_path):
+    set_up_run(copy.deepcopy(config)).train()
     config.load_from = str(Path(config.work_dir) / 'iter_2.pth')
-    build_runner(config).test()
+    set_up_run(config).test()
     samples = pickle.loads((tmp_path / 'samples.pkl').read_bytes())
     assert [sample['label'] for sample in samples] == [*range(10), 0, 1]
 
@@ -176,7 +171,7 @@ def test_testing_samples_from_the_average_of_the_weights(config, tmp_path):
         torch.testing.assert_close(sample['image'], image, rtol=0, atol=1)
 
 
-def test_the_readmes_config_for_pictures_of_ones_own_trains(tmp_path):
+def test_the_config_for_own_images_in_the_readme_trains(tmp_path):
     (text,) = re.findall(r'```python\n(_base_.*?)```', README.read_text(), flags=re.DOTALL)
     for i, image in enumerate(load_sample_images().images):
         (tmp_path / f'data/class-{i}').mkdir(parents=True)
@@ -196,7 +191,7 @@ def test_the_readmes_config_for_pictures_of_ones_own_trains(tmp_path):
     cfg.train_dataloader.update(
         batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False
     )
-    runner = build_runner(cfg)
+    runner = set_up_run(cfg)
     assert runner.train().sample([4], [0]).shape == (1, 3, 64, 64)
 
 
@@ -204,7 +199,7 @@ def test_the_readmes_config_for_pictures_of_ones_own_trains(tmp_path):
 def test_mixed_precision_and_checkpointing_train(config, with_cp):
     config.optim_wrapper.type = 'mmwf.AmpOptimWrapper'
     config.model.denoiser.with_cp = with_cp
-    runner: Runner = build_runner(config)
+    runner: Runner = set_up_run(config)
     before = copy.deepcopy(runner.model.state_dict())
     runner.train()
     weights = runner.model.state_dict()

@@ -1,17 +1,17 @@
-"""The eager backend against the naive one, and the contracts of the public functions."""
+"""The eager backend against the naive one, and the checks of the public functions."""
 
 import pytest
 import torch
 from torch.testing import assert_close
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmwf import ops
+from mmwf.analysis.flops import MultiplyAddCounter
 
 GRIDS = [(1, 1), (1, 5), (7, 3), (14, 9)]
 
 
 def run_with_gradients(backend, function, inputs, **kwargs):
-    """Returns the output and the gradient of every input for a fixed random loss."""
+    """Returns the output, and the gradient of a fixed random loss for every input."""
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
     with ops.use_backend(backend):
         out = function(*leaves, **kwargs)
@@ -22,12 +22,11 @@ def run_with_gradients(backend, function, inputs, **kwargs):
 
 
 def assert_backends_agree(function, inputs, **kwargs):
-    expected = run_with_gradients('naive', function, inputs, **kwargs)
-    for actual, truth in zip(
-        run_with_gradients('eager', function, inputs, **kwargs), expected, strict=True
-    ):
-        assert truth.abs().max() > 0
-        assert_close(actual, truth, rtol=1e-10, atol=1e-12)
+    results = run_with_gradients('eager', function, inputs, **kwargs)
+    references = run_with_gradients('naive', function, inputs, **kwargs)
+    for actual, expected in zip(results, references, strict=True):
+        assert expected.abs().max() > 0
+        assert_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
 def randn(*shape):
@@ -46,36 +45,37 @@ def linear_inputs(shape=(3, 7, 3), c=6, d=11):
     return randn(*shape, c), randn(c, d), randn(shape[0], c, d), randn(d)
 
 
-def uses_the_brackets_order(m, r, s, c, d):
-    """Whether silu(a)^T silu(p) is cheaper first: the cost as multiply-adds, counted here again."""
-    first_to_width = m * r * c + m * s * d + m * c * d
-    return first_to_width > m * r * s + r * s * c + s * c * d
+def count_multiply_adds(backend, **sizes):
+    inputs = bilateral_inputs(b=1, **sizes)
+    with ops.use_backend(backend), MultiplyAddCounter() as counter:
+        ops.bilateral_weight(*inputs, scale=1.0)
+    return counter.total
 
 
 @pytest.mark.parametrize(
-    ('m', 'bracket'), [(1, False), (3, False), (4, True), (5, True), (126, True)]
+    ('m', 'reordered'), [(1, False), (3, False), (4, True), (5, True), (126, True)]
 )
-def test_bilateral_weight_is_the_same_in_both_orders(m, bracket):
+def test_bilateral_weight_is_the_same_in_both_orders(m, reordered):
     sizes = dict(m=m, r=2, s=7, c=8, d=28)
-    assert uses_the_brackets_order(**sizes) == bracket
+    cheaper = count_multiply_adds('eager', **sizes) < count_multiply_adds('naive', **sizes)
+    assert cheaper == reordered
     assert_backends_agree(ops.bilateral_weight, bilateral_inputs(**sizes), scale=0.37)
 
 
-def count_multiply_adds(backend, m):
-    sizes = dict(b=1, m=m, r=48, s=192, c=192, d=768)  # of the tiny arch
-    with ops.use_backend(backend), FlopCounterMode(display=False) as counter:
-        ops.bilateral_weight(*bilateral_inputs(**sizes), scale=1.0)
-    return counter.get_total_flops() / 2
-
-
-def test_eager_takes_the_cheaper_order():
-    # 7 x 7 and 32 x 32 pooled tokens, which are 224 x 224 and 1024 x 1024 pixels.
-    assert count_multiply_adds('eager', 49) == count_multiply_adds('naive', 49)
-    assert count_multiply_adds('eager', 1024) < count_multiply_adds('naive', 1024) / 7
+def test_eager_evaluates_in_the_cheaper_order():
+    sizes = dict(r=48, s=192, c=192, d=768)  # of the tiny arch
+    # 49 and 1024 pooled tokens, of images of 224 x 224 and 1024 x 1024 pixels.
+    costs = {
+        (backend, m): count_multiply_adds(backend, m=m, **sizes)
+        for backend in ops.BACKENDS
+        for m in (49, 1024)
+    }
+    assert costs['eager', 49] == costs['naive', 49]
+    assert costs['eager', 1024] < costs['naive', 1024] / 7
 
 
 @pytest.mark.parametrize('m', [1, 126])
-def test_bilateral_weight_is_the_papers_formula(m):
+def test_bilateral_weight_follows_the_equation_of_the_paper(m):
     a, p, u, v = bilateral_inputs(m=m)
     left = torch.einsum('bmr,rc->bmc', a * torch.sigmoid(a), u)
     right = torch.einsum('bms,sd->bmd', p * torch.sigmoid(p), v)
@@ -84,7 +84,7 @@ def test_bilateral_weight_is_the_papers_formula(m):
 
 
 def test_bilateral_weight_scales_before_it_sums():
-    # 1024 tokens of silu(64)^2 sum to 4 million: fp16 holds no more than 65504.
+    # The sum of silu(64)^2 over 1024 tokens is 4 million, and the largest fp16 number is 65504.
     a = p = torch.full((1, 1024, 4), 64.0, dtype=torch.float16)
     u = v = torch.eye(4, dtype=torch.float16)
     out = ops.bilateral_weight(a, p, u, v, scale=1 / 1024)
@@ -97,7 +97,7 @@ def test_dynamic_linear_backends_agree(grid):
 
 
 @pytest.mark.parametrize('shape', [(3, 5), (1, 5), (2, 2, 3, 4)])
-def test_dynamic_linear_takes_any_number_of_token_dimensions(shape):
+def test_dynamic_linear_accepts_any_number_of_token_dimensions(shape):
     inputs = linear_inputs(shape)
     assert ops.dynamic_linear(*inputs).shape == (*shape, 11)
     assert_backends_agree(ops.dynamic_linear, inputs)
@@ -145,7 +145,7 @@ def test_dynamic_dwconv2d_is_a_sum_over_shifted_images():
         (ops.dynamic_dwconv2d, dwconv_inputs, 3, (1,)),
     ],
 )
-def test_shapes_that_do_not_fit_are_named(function, make_inputs, index, wrong_shape):
+def test_mismatched_shapes_are_named(function, make_inputs, index, wrong_shape):
     inputs = list(make_inputs())
     inputs[index] = randn(*wrong_shape)
     kwargs = dict(scale=1.0) if function is ops.bilateral_weight else {}
@@ -172,14 +172,14 @@ def test_use_backend_restores_the_backend_after_an_exception():
     assert ops.get_backend() == before
 
 
-def test_the_chosen_backend_computes(monkeypatch):
+def test_the_current_backend_is_called(monkeypatch):
     monkeypatch.setattr(ops.BACKENDS['naive'], 'dynamic_linear', lambda *args: 'naive was called')
     assert isinstance(ops.dynamic_linear(*linear_inputs()), torch.Tensor)
     with ops.use_backend('naive'):
         assert ops.dynamic_linear(*linear_inputs()) == 'naive was called'
 
 
-def test_an_unknown_backend_lists_the_known_ones():
+def test_an_unknown_backend_is_rejected_with_the_known_ones():
     with pytest.raises(ValueError, match="'eager', 'naive'.*'fast'"):
         ops.set_backend('fast')
     assert ops.get_backend() == 'eager'
@@ -198,9 +198,9 @@ def test_a_normalized_weight_has_a_norm_below_one(dim, magnitude):
 def test_normalize_weight_has_a_finite_gradient_at_zero():
     delta = torch.zeros(2, 4, 3, requires_grad=True)
     ops.normalize_weight(delta, 1).sum().backward()
-    assert_close(delta.grad, torch.ones_like(delta))  # of delta / (||delta|| + 1) at zero
+    assert_close(delta.grad, torch.ones_like(delta))  # the derivative at zero is 1
 
 
-def test_normalize_weight_has_the_right_gradient():
+def test_the_gradient_of_normalize_weight_matches_finite_differences():
     delta = randn(2, 4, 3).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: ops.normalize_weight(x, 1), delta)

@@ -1,4 +1,4 @@
-"""A config says ``type='WeightFormer'`` or ``type='mmwf.WeightFormer'``, in any library's scope."""
+"""``type='WeightFormer'`` and ``type='mmwf.WeightFormer'`` work in the scope of every library."""
 
 import pytest
 from mmengine.registry import MODELS, DefaultScope
@@ -17,8 +17,8 @@ print(type(model).__module__, type(model).__name__, model.out_indices)
 @pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmdet', 'mmseg'])
 @pytest.mark.parametrize('type_', ['WeightFormer', 'mmwf.WeightFormer'])
 def test_a_fresh_interpreter_builds_it_by_name(run_python, scope, type_):
-    # The full name imports mmwf by itself. In mmdet's scope that is too late: MMEngine imports
-    # mmdet.models first, and that needs the mmcv.ops that `import mmwf` provides.
+    # The name with scope makes MMEngine import mmwf. In mmdet's scope that is too late: MMEngine
+    # imports mmdet.models first, which needs the mmcv.ops that `import mmwf` provides.
     needs_import = type_ == 'WeightFormer' or scope == 'mmdet'
     code = 'import mmwf\n' * needs_import + BUILD.format(scope=scope, type=type_)
     result = run_python(code)
@@ -26,7 +26,7 @@ def test_a_fresh_interpreter_builds_it_by_name(run_python, scope, type_):
     assert result.stdout.strip().endswith(expected), result.stderr
 
 
-def test_the_stand_in_gives_way_to_the_class():
+def test_the_class_replaces_the_placeholder():
     assert MODELS.get('WeightFormer') is WeightFormer
     assert MODELS.get('mmwf.WeightFormer') is WeightFormer
 
@@ -36,7 +36,7 @@ def test_a_bad_argument_in_a_config_keeps_its_message():
         MODELS.build(dict(type='mmwf.WeightFormer', arch='huge'))
 
 
-def test_building_leaves_the_default_scope_alone():
+def test_building_does_not_change_the_default_scope():
     before = DefaultScope.get_current_instance()
     MODELS.build(dict(type='mmwf.WeightFormer', arch=dict(embed_dims=16, depth=1, mlp_ratio=1)))
     assert DefaultScope.get_current_instance() is before

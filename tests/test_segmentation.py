@@ -1,4 +1,4 @@
-"""The segmentation configs: their recipes, and training and testing at toy size (see toy.py)."""
+"""The segmentation configs: recipes, and training and testing at toy size (see toy.py)."""
 
 import json
 import re
@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import difference, run, run_tool, weights
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, PARAM_SCHEDULERS, init_default_scope
-from test_tools import difference, run, run_tool, weights
 from toy import IMAGE_SIZE, SEGMENTATION_CLASSES, shrink_segmentation, write_ade20k
 
-from mmwf.apis import environment
-from mmwf.apis.check_dataset import check_datasets
+from mmwf.datasets.checks import check_datasets
+from mmwf.engine.device import set_up_processes
+from mmwf.errors import UserError
+from mmwf.libraries import import_task_library
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / 'configs/segmentation'
@@ -44,7 +46,7 @@ def ade20k(tmp_path_factory):
 
 
 def prepare(cfg):
-    environment.import_task_library(cfg)
+    import_task_library(cfg)
     init_default_scope(cfg.default_scope)
     return cfg
 
@@ -60,7 +62,7 @@ def batch(cfg, split, indices):
 
 
 @pytest.mark.parametrize('name', LEAVES)
-def test_a_step_gives_a_finite_loss_and_moves_every_part(load, name):
+def test_a_step_has_a_finite_loss_and_updates_every_parameter(load, name):
     cfg = load(name)
     model = MODELS.build(cfg.model)
     model.init_weights()
@@ -111,7 +113,7 @@ def test_the_recipe(name):
         assert of[id(parameter)]['lr'] == lr
 
 
-def test_the_data_are_mmsegs_for_ade20k():
+def test_the_pipelines_are_mmsegs_for_ade20k():
     import mmseg
     from mmseg.datasets import ADE20KDataset
 
@@ -125,7 +127,7 @@ def test_the_data_are_mmsegs_for_ade20k():
         assert ours[0].pop('type') == 'mmwf.LoadImageFromFile'
         assert expected[0].pop('type') == 'LoadImageFromFile'
         for step in expected:
-            step.pop('reduce_zero_label', None)  # the data set's business
+            step.pop('reduce_zero_label', None)  # set in the dataset
         assert ours == expected
     (ours, flips, *_), (factors, *_) = (c.tta_pipeline[1].transforms for c in (cfg, theirs))
     ratios = [resize.scale_factor for resize in factors]
@@ -136,7 +138,7 @@ def test_the_data_are_mmsegs_for_ade20k():
         assert cfg.model.data_preprocessor[key] == theirs.data_preprocessor[key]
 
 
-def test_the_rate_warms_up_and_falls_linearly_to_nothing():
+def test_the_learning_rate_warms_up_and_decays_linearly_to_zero():
     name = 'upernet_weightformer-tiny-p16_4xb8-60k_ade20k-512x512.py'  # the shortest
     cfg = prepare(Config.fromfile(FOLDER / name))
     lr, end = cfg.optim_wrapper.optimizer.lr, cfg.train_cfg.max_iters
@@ -156,7 +158,7 @@ def test_the_rate_warms_up_and_falls_linearly_to_nothing():
 
 
 def segmentor(load, name):
-    """A toy segmentor with weights that matter, whose logits depend on every pixel."""
+    """Builds a toy segmentor whose logits depend on the image."""
     cfg = load(name)
     model = MODELS.build(cfg.model).eval()
     model.init_weights()
@@ -165,7 +167,7 @@ def segmentor(load, name):
 
 
 def predict(model, image):
-    """Maps an image (3, h, w) to logits (classes, h, w)."""
+    """Returns the logits (classes, h, w) of an image (3, h, w)."""
     from mmseg.structures import SegDataSample
 
     shape = tuple(image.shape[1:])
@@ -175,8 +177,8 @@ def predict(model, image):
 
 
 @pytest.mark.parametrize('shape', [(64, 96), (50, 91), (33, 64), (1, 70), (7, 5)])
-def test_a_whole_image_gives_the_logits_of_the_same_image_padded_by_hand(load, shape):
-    """Bit by bit: no feature map is stretched to fit, and none is too small to be pooled."""
+def test_a_whole_image_has_the_logits_of_the_image_padded_by_hand(load, shape):
+    """No feature map is resized to fit, and none is too small for pooling."""
     model = segmentor(load, WHOLE)
     image = torch.randint(0, 256, (3, *shape)).float()
     logits = predict(model, image)
@@ -192,7 +194,7 @@ def test_a_whole_image_gives_the_logits_of_the_same_image_padded_by_hand(load, s
 
 
 @pytest.mark.parametrize('shape', [(64, 64), (64, 100), (1, 150), (130, 70), (9, 20)])
-def test_the_sliding_window_is_always_whole_and_covers_any_image(load, shape):
+def test_sliding_windows_have_the_full_size_and_cover_any_image(load, shape):
     model = segmentor(load, TINY)
     seen = []
     model.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[2:]))
@@ -204,15 +206,15 @@ def test_the_sliding_window_is_always_whole_and_covers_any_image(load, shape):
     assert len(seen) == columns * rows
 
 
-def test_a_window_as_large_as_the_image_is_the_whole_image(load):
+def test_a_window_of_the_size_of_the_image_is_the_whole_image(load):
     image = torch.randint(0, 256, (3, IMAGE_SIZE, IMAGE_SIZE)).float()
     slide, whole = segmentor(load, TINY), segmentor(load, WHOLE)
     whole.load_state_dict(slide.state_dict())
     torch.testing.assert_close(predict(slide, image), predict(whole, image))
 
 
-def test_views_of_all_sizes_and_flips_are_averaged_where_they_belong(load, ade20k):
-    """With a model whose scores are the colours themselves, so that the answer is known."""
+def test_augmented_views_are_averaged_pixel_by_pixel(load, ade20k):
+    """With a model whose logits are the colours."""
     cfg = load(TINY)
     model = MODELS.build(dict(cfg.tta_model, module=cfg.model)).eval()
     seen = []
@@ -240,7 +242,7 @@ def test_views_of_all_sizes_and_flips_are_averaged_where_they_belong(load, ade20
     assert len({view[1:] for view in seen}) == 6
 
 
-def test_deit_starts_from_a_classifier_with_another_position_embedding(load, tmp_path):
+def test_deit_interpolates_the_position_embedding_of_a_classifier(load, tmp_path):
     cfg = load('upernet_deit-tiny-p16_8xb2-160k_ade20k-512x512.py')
     classifier = MODELS.build(
         dict(cfg.model.backbone, img_size=32, final_norm=True, out_indices=-1)
@@ -263,12 +265,12 @@ def test_deit_starts_from_a_classifier_with_another_position_embedding(load, tmp
     torch.testing.assert_close(ours['pos_embed'][:, 1:], grid.flatten(2).transpose(1, 2))
 
 
-def test_the_example_needs_nothing_but_data_at_its_place(tmp_path, monkeypatch):
+def test_the_example_needs_only_data_in_its_folder(tmp_path, monkeypatch):
     name = 'example_own-dataset.py'
     cfg = Config.fromfile(FOLDER / name)
     monkeypatch.chdir(tmp_path)
     loaders = ('train_dataloader', 'val_dataloader')
-    with pytest.raises(environment.UserError, match=r'train_dataloader expects data/own') as error:
+    with pytest.raises(UserError, match=r'train_dataloader expects data/own') as error:
         check_datasets(cfg, loaders)
     assert 'ADE' not in str(error.value)
     write_ade20k(tmp_path / 'data/own')
@@ -281,7 +283,7 @@ def test_the_example_needs_nothing_but_data_at_its_place(tmp_path, monkeypatch):
 
 @pytest.fixture(scope='module')
 def config(ade20k, tmp_path_factory):
-    """The tiny config at toy size, without chance in training, as a file."""
+    """The file of the tiny config at toy size, without randomness in training."""
     cfg = shrink_segmentation(Config.fromfile(FOLDER / TINY), ade20k)
     cfg.model.backbone.drop_path_rate = 0.0
     cfg.model.decode_head.dropout_ratio = cfg.model.auxiliary_head.dropout_ratio = 0.0
@@ -302,15 +304,15 @@ def trained(config, tmp_path_factory):
     return work_dir, run_tool('train.py', config, '--work-dir', work_dir)
 
 
-def test_training_leaves_checkpoints_and_a_log_without_chatter(trained):
+def test_training_writes_checkpoints_and_a_log_without_warnings(trained):
     work_dir, log = trained
     assert {path.name for path in work_dir.glob('*.pth')} >= {'iter_2.pth', 'iter_4.pth'}
     assert 'mIoU' in log
-    for chatter in ('Warning', 'WARNING', 'OneDL', 'avg_non_ignore'):
-        assert chatter not in log, chatter
+    for noise in ('Warning', 'WARNING', 'OneDL', 'avg_non_ignore'):
+        assert noise not in log, noise
 
 
-def test_testing_writes_metrics_for_each_class_predictions_and_pictures(config, trained, tmp_path):
+def test_testing_writes_the_metrics_of_each_class_predictions_and_images(config, trained, tmp_path):
     work_dir, log = trained
     files = tmp_path / 'metrics.json', tmp_path / 'predictions.pkl'
     run_tool(
@@ -346,7 +348,7 @@ def test_test_time_augmentation_runs_on_images_of_any_shape(config, trained, tmp
     assert shapes == [(40 + 8 * i, 70 - 4 * i) for i in range(4)]
 
 
-def test_a_resumed_training_ends_with_the_same_weights(config, trained, tmp_path):
+def test_a_resumed_run_ends_with_the_same_weights(config, trained, tmp_path):
     checkpoint = trained[0] / 'iter_2.pth'
     log = run_tool('train.py', config, '--work-dir', tmp_path, '--resume', checkpoint)
     assert 'resumed epoch: 0, iter: 2' in log
@@ -355,8 +357,8 @@ def test_a_resumed_training_ends_with_the_same_weights(config, trained, tmp_path
     assert difference(weights(checkpoint), whole) > 1e-4
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='is about machines without a GPU')
-def test_two_processes_train_without_a_gpu_though_the_config_says_sync_bn(config, tmp_path):
+@pytest.mark.skipif(torch.cuda.is_available(), reason='needs a machine without a GPU')
+def test_two_processes_train_without_a_gpu_despite_sync_bn(config, tmp_path):
     assert 'SyncBN' in config.read_text()
     log = run('bash', 'tools/dist_train.sh', config, 2, '--work-dir', tmp_path)
     assert 'SyncBN does not run without a GPU' in log
@@ -378,6 +380,6 @@ def test_sync_bn_is_replaced_everywhere(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     cfg = Config.fromfile(FOLDER / TINY)
     before = deepcopy(cfg.model)
-    environment.set_up_processes(cfg, 'none')
+    set_up_processes(cfg, 'none')
     assert 'SyncBN' in str(before) and 'SyncBN' not in str(cfg.model)
     assert cfg.model.neck.norm_cfg.type == 'BN'

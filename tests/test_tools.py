@@ -1,59 +1,33 @@
-"""Runs every tool as a user would, in a process of its own, on a handful of real digits."""
+"""The tools, run as a user runs them, in their own processes, on a few real digits."""
 
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import mmengine
 import pytest
 import torch
+from helpers import difference, make_once, run, run_tool, weights
 from safetensors.torch import load_file
 
-from mmwf.datasets.digits import write_digits
+from mmwf.datasets.toy.digits import write_digits
 
 ROOT = Path(__file__).parents[1]
 LEAF = ROOT / 'configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py'
 
 
-def run(*command, code=0, **env):
-    """Runs a command in the project root and returns what it printed, stdout and stderr."""
-    result = subprocess.run(
-        [str(part) for part in command],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        env={**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(ROOT), **env},
-    )
-    assert result.returncode == code, result.stdout[-4000:]
-    return result.stdout
-
-
-def run_tool(name, *args, **kwargs):
-    return run(sys.executable, f'tools/{name}', *args, **kwargs)
-
-
-def weights(path):
-    return torch.load(path, weights_only=False)['state_dict']
-
-
 def logged(work_dir, key):
+    """Returns the values of a key in the log of a work dir."""
     (path,) = work_dir.glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return [line[key] for line in lines if key in line]
 
 
-def difference(first, second):
-    return max((first[k] - second[k]).abs().max().item() for k in first)
-
-
 @pytest.fixture(scope='module')
 def digits(tmp_path_factory):
-    """50 digits to train on and 20 to test on."""
+    """Folder with 50 training and 20 validation digits."""
     root = tmp_path_factory.mktemp('digits')
     write_digits(root)
     for split, keep in (('train', 5), ('val', 2)):
@@ -65,7 +39,7 @@ def digits(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def config(digits, tmp_path_factory):
-    """A small model that sees the same images in the same order every epoch."""
+    """Config of a small model that sees the same images in the same order every epoch."""
     path = tmp_path_factory.mktemp('configs') / 'toy.py'
     path.write_text(f"""
 _base_ = {str(LEAF)!r}
@@ -86,20 +60,25 @@ custom_hooks = [dict(type='mmwf.WeightStrengthHook', interval=6)]
 @pytest.fixture(scope='module')
 def trained(config, tmp_path_factory):
     """Work dir and log of a finished training of two epochs."""
-    work_dir = tmp_path_factory.mktemp('trained')
-    return work_dir, run_tool('train.py', config, '--work-dir', work_dir)
+
+    def train(work_dir):
+        (work_dir / 'printed.txt').write_text(run_tool('train.py', config, '--work-dir', work_dir))
+
+    work_dir = make_once(tmp_path_factory, 'test_tools_trained', train)
+    return work_dir, (work_dir / 'printed.txt').read_text()
 
 
-def test_training_leaves_checkpoints_and_its_log_starts_without_chatter(trained):
+def test_training_writes_checkpoints_and_a_log_without_noise(trained):
     work_dir, log = trained
     assert (work_dir / 'epoch_2.pth').exists()
     assert 'accuracy/top1' in log
     assert 'mmengine - INFO' in log.splitlines()[0]
-    for chatter in ('OneDL', 'NMS', 'Warning', 'WARNING', 'deprecated'):
-        assert chatter not in log
+    for noise in ('OneDL', 'NMS', 'Warning', 'WARNING', 'deprecated'):
+        assert noise not in log
 
 
-def test_testing_gives_the_metric_of_the_last_validation(config, trained, tmp_path):
+@pytest.mark.slow
+def test_testing_reproduces_the_metrics_of_the_last_validation(config, trained, tmp_path):
     work_dir, log = trained
     out = tmp_path / 'metrics.json', tmp_path / 'predictions.pkl'
     run_tool('test.py', config, work_dir / 'epoch_2.pth', '--work-dir', tmp_path, '--out', *out)
@@ -111,13 +90,15 @@ def test_testing_gives_the_metric_of_the_last_validation(config, trained, tmp_pa
     assert accuracy == pytest.approx(100 * right / 20)
 
 
-def test_show_dir_gets_a_picture_of_every_test_image(config, trained, tmp_path):
-    show_dir = tmp_path / 'pictures'
+@pytest.mark.slow
+def test_show_dir_gets_a_drawing_of_every_test_image(config, trained, tmp_path):
+    show_dir = tmp_path / 'drawings'
     checkpoint = trained[0] / 'epoch_2.pth'
     run_tool('test.py', config, checkpoint, '--work-dir', tmp_path, '--show-dir', show_dir)
     assert len(list(show_dir.glob('*.png'))) == 20
 
 
+@pytest.mark.slow
 def test_test_time_augmentation_averages_over_flips(config, trained, tmp_path):
     checkpoint, scores = trained[0] / 'epoch_2.pth', []
     for extra in ([], ['--tta']):
@@ -128,7 +109,8 @@ def test_test_time_augmentation_averages_over_flips(config, trained, tmp_path):
     assert not torch.allclose(scores[0], scores[1], atol=1e-6)
 
 
-def test_a_resumed_training_ends_with_the_same_weights(config, trained, tmp_path):
+@pytest.mark.slow
+def test_a_resumed_training_gives_the_same_weights(config, trained, tmp_path):
     shutil.copy(trained[0] / 'epoch_1.pth', tmp_path)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
     log = run_tool('train.py', config, '--work-dir', tmp_path, '--resume')
@@ -140,7 +122,8 @@ def test_a_resumed_training_ends_with_the_same_weights(config, trained, tmp_path
     assert difference(weights(other / 'epoch_2.pth'), weights(trained[0] / 'epoch_2.pth')) == 0
 
 
-def test_amp_scaled_rate_and_no_validation_work_together_with_nothing_to_resume(config, tmp_path):
+@pytest.mark.slow
+def test_all_options_of_training_work_together(config, tmp_path):
     log = run_tool(
         'train.py', config, '--work-dir', tmp_path, '--amp', '--auto-scale-lr', '--no-validate',
         '--resume', '--cfg-options', 'train_cfg.max_epochs=1',
@@ -152,7 +135,8 @@ def test_amp_scaled_rate_and_no_validation_work_together_with_nothing_to_resume(
     assert (tmp_path / 'epoch_1.pth').exists()
 
 
-def test_two_processes_train_as_one_with_twice_the_batch(config, tmp_path):
+@pytest.mark.slow
+def test_two_processes_train_like_one_with_twice_the_batch_size(config, tmp_path):
     run(
         'bash', 'tools/dist_train.sh', config, 2, '--work-dir', tmp_path / 'two',
         '--cfg-options', 'train_dataloader.batch_size=4',
@@ -161,15 +145,16 @@ def test_two_processes_train_as_one_with_twice_the_batch(config, tmp_path):
     one, two = (weights(tmp_path / name / 'epoch_2.pth') for name in ('one', 'two'))
     assert difference(one, two) < 1e-5
     start = weights(tmp_path / 'one' / 'epoch_1.pth')
-    assert difference(one, start) > 1e-4  # it did learn something meanwhile
+    assert difference(one, start) > 1e-4  # the weights did change
     one, two = (
         logged(tmp_path / name, 'weight_strength/backbone.blocks.1.dwconv')
         for name in ('one', 'two')
     )
-    assert one and one == pytest.approx(two, rel=1e-4)  # the mean over all images
+    assert one and one == pytest.approx(two, rel=1e-4)  # the mean over the images of both processes
 
 
-def test_two_processes_test_as_one(config, trained, tmp_path):
+@pytest.mark.slow
+def test_two_processes_give_the_metrics_of_one(config, trained, tmp_path):
     checkpoint, results = trained[0] / 'epoch_2.pth', []
     for command in (
         [sys.executable, 'tools/test.py', config, checkpoint],
@@ -181,12 +166,13 @@ def test_two_processes_test_as_one(config, trained, tmp_path):
     assert results[0] == results[1]
 
 
-def test_no_thread_of_gloo_outlives_a_tool(config, trained, tmp_path):
-    """One that does aborts the process, rarely, when it needs Python after Python's end."""
+@pytest.mark.slow
+def test_no_thread_of_gloo_outlives_a_command(config, trained, tmp_path):
+    """Such a thread can abort the process if it needs the interpreter after its shutdown."""
     script = tmp_path / 'script.py'
     script.write_text("""
 import os
-from mmwf.apis import environment, test
+from mmwf.commands import run_main, test
 
 def threads():
     tasks = [f'/proc/self/task/{task}/comm' for task in os.listdir('/proc/self/task')]
@@ -196,7 +182,7 @@ def main():
     test.main()
     print('gloo threads, before:', threads())
 
-environment.run(main)
+run_main(main)
 print('gloo threads, after:', threads())
 """)
     log = run(
@@ -207,8 +193,8 @@ print('gloo threads, after:', threads())
     assert log.count('gloo threads, after: 0') == 2
 
 
-def test_several_machines_meet_at_the_given_address(tmp_path):
-    """Only the command line: the launcher is replaced by one that prints it."""
+def test_several_machines_connect_to_the_given_address(tmp_path):
+    """Tests only the command line: Python is replaced by a script that prints it."""
     fake = tmp_path / 'python'
     fake.write_text('#!/bin/sh\necho "$OMP_NUM_THREADS" "$@"\n')
     fake.chmod(0o755)
@@ -233,7 +219,7 @@ def test_several_machines_meet_at_the_given_address(tmp_path):
     ],
 )
 def test_slurm_scripts_start_one_task_per_gpu(tmp_path, script, args, expected):
-    """Only the command line: there is no slurm here, and srun is replaced by one that prints it."""
+    """Tests only the command line: srun is replaced by a script that prints it."""
     srun = tmp_path / 'srun'
     srun.write_text('#!/bin/sh\necho "$@"\n')
     srun.chmod(0o755)
@@ -247,11 +233,12 @@ def test_slurm_scripts_start_one_task_per_gpu(tmp_path, script, args, expected):
 
 
 @pytest.mark.parametrize('script', ['dist_train', 'dist_test', 'slurm_train', 'slurm_test'])
-def test_launchers_say_how_they_are_used(script):
+def test_launchers_print_their_usage(script):
     assert 'usage:' in run('bash', f'tools/{script}.sh', code=2)
 
 
-def test_mistakes_are_told_in_one_line(config, tmp_path):
+@pytest.mark.slow
+def test_mistakes_are_reported_without_a_traceback(config, tmp_path):
     cases = [
         (['train.py', 'configs/none.py'], 'There is no config configs/none.py'),
         (['test.py', config, 'none.pth'], 'There is no checkpoint none.pth'),
@@ -260,7 +247,10 @@ def test_mistakes_are_told_in_one_line(config, tmp_path):
             ['train.py', config, '--cfg-options', 'train_dataloader.dataset.data_root=nowhere'],
             'tools/dataset_converters/digits.py',
         ),
-        (['quickstart.py', 'classification', 'cooking'], 'Expected tasks out of classification'),
+        (
+            ['quickstart.py', 'classification', 'cooking'],
+            'Expected each TASK to be one of classification',
+        ),
         (['analysis_tools/erf.py', config, '--images', 'a', '--out', 'a.png'], '--init for random'),
         (
             ['analysis_tools/weight_strength.py', config, 'none.pth', '--images', 'nowhere']
@@ -269,7 +259,7 @@ def test_mistakes_are_told_in_one_line(config, tmp_path):
         ),
     ]
     if not torch.cuda.is_available():
-        cases.append((['train.py', config, '--device', 'cuda'], 'CUDA was asked for'))
+        cases.append((['train.py', config, '--device', 'cuda'], 'CUDA was requested'))
     for command, message in cases:
         log = run_tool(*command, code=1)
         assert log.startswith('error: ')
@@ -305,7 +295,7 @@ def test_an_unknown_arch_is_named(config, tmp_path):
     assert "Expected arch to be one of ['base', 'small', 'tiny']" in log.splitlines()[-1]
 
 
-def test_training_starts_from_a_released_file_as_it_is(config, released_weights, tmp_path):
+def test_training_starts_from_released_weights(config, released_weights, tmp_path):
     src, arch = tmp_path / 'a.pth', 'model.backbone.arch'
     torch.save({'model': released_weights}, src)
     depth = len({key.split('.')[1] for key in released_weights if key.startswith('blocks.')})
@@ -333,20 +323,7 @@ def test_released_weights_convert_both_ways(released_weights, tmp_path):
     assert all(torch.equal(result[k], v) for k, v in released_weights.items())
 
 
-def test_converting_something_else_names_the_first_wrong_keys(released_weights, tmp_path):
-    src = tmp_path / 'a.pth'
-    released_weights.pop('blocks.1.linear1.w1')
-    torch.save({'model': released_weights}, src)
-    log = run_tool('model_converters/official_to_mmwf.py', src, tmp_path / 'b.pth', code=1)
-    assert 'missing: backbone.blocks.1.mlp.fc1.predictor.u' in log
-    assert not (tmp_path / 'b.pth').exists()
-    torch.save({'weight': torch.zeros(3)}, src)
-    log = run_tool('model_converters/official_to_mmwf.py', src, tmp_path / 'b.pth', code=1)
-    assert log.startswith('error: ')
-    assert 'is no WeightFormer classifier' in log
-
-
-def test_the_digits_converter_writes_what_it_says(tmp_path):
+def test_the_digits_converter_writes_the_images_it_reports(tmp_path):
     log = run_tool('dataset_converters/digits.py', '--out', tmp_path / 'd')
     assert '1437 images' in log
     assert len(list((tmp_path / 'd/train').glob('*/*.png'))) == 1437

@@ -1,4 +1,4 @@
-"""Shipped configs at toy size: the same parts and settings, small enough for a test on a CPU."""
+"""Shipped configs at toy size with toy data, for tests on a CPU."""
 
 import json
 from pathlib import Path
@@ -10,15 +10,16 @@ from mmengine.config import Config
 WIDTH = 16  # of backbone, pyramid and heads
 IMAGE_SIZE = 64
 CLASSES = ('yellow', 'cyan')
-SEGMENTATION_CLASSES = (*CLASSES, 'magenta')  # the last one never occurs
+SEGMENTATION_CLASSES = (*CLASSES, 'magenta')  # the last one does not occur
 
 
 def write_coco(root: Path, num_images: int = 4, classes: tuple[str, str] = CLASSES) -> Path:
-    """Writes images of different shapes with coloured squares, one or two on each.
+    """Writes images of different shapes with one or two coloured squares, in COCO's layout.
 
     Args:
-        root: Gets ``{train,val}/*.png`` and ``annotations/instances_{train,val}.json``.
-        num_images: Of each split.
+        root: Output folder for ``{train,val}/*.png`` and
+            ``annotations/instances_{train,val}.json``.
+        num_images: Number of images in each split.
         classes: Names of the two colours.
 
     Returns:
@@ -60,14 +61,14 @@ def write_coco(root: Path, num_images: int = 4, classes: tuple[str, str] = CLASS
 
 
 def shrink_detection(cfg: Config, data_root: Path) -> Config:
-    """Makes a config of ``configs/detection`` small, for the images of :func:`write_coco`.
+    """Shrinks a config of ``configs/detection`` and applies it to the data of :func:`write_coco`.
 
-    Widths, image sizes, numbers of boxes and of iterations shrink, and the classes are those of the
-    images; the kinds of all parts, and losses, thresholds and recipes stay.
+    Widths, image sizes and the numbers of boxes and iterations become small. Types, losses,
+    thresholds and the rest of the recipe do not change.
 
     Args:
-        cfg: The config; it is changed.
-        data_root: The folder of the images.
+        cfg: The config, changed in place.
+        data_root: Folder of the data.
 
     Returns:
         ``cfg``.
@@ -122,13 +123,12 @@ def shrink_detection(cfg: Config, data_root: Path) -> Config:
 
 
 def write_ade20k(root: Path, num_images: int = 4, first_label: int = 1) -> Path:
-    """Writes images of different shapes with coloured squares, and what each pixel shows.
+    """Writes images of different shapes with two coloured squares, in ADE20K's layout.
 
     Args:
-        root: Gets ``{images,annotations}/{training,validation}/*``.
-        num_images: Of each split.
-        first_label: Stands for yellow in the annotations, the next number for cyan; the background
-            is 0.
+        root: Output folder for ``{images,annotations}/{training,validation}/*``.
+        num_images: Number of images in each split.
+        first_label: Label of yellow pixels; that of cyan pixels is the next, the background is 0.
 
     Returns:
         ``root``.
@@ -151,11 +151,11 @@ def write_ade20k(root: Path, num_images: int = 4, first_label: int = 1) -> Path:
 
 
 def shrink_segmentation(cfg: Config, data_root: Path) -> Config:
-    """Makes a config of ``configs/segmentation`` small, for the images of :func:`write_ade20k`.
+    """Shrinks a config of ``configs/segmentation`` and applies it to :func:`write_ade20k`'s data.
 
     Args:
-        cfg: The config; it is changed.
-        data_root: The folder of the images.
+        cfg: The config, changed in place.
+        data_root: Folder of the data.
 
     Returns:
         ``cfg``.
@@ -199,7 +199,7 @@ def _as_list(value) -> list:
 
 
 def _shrink_sizes(value, full_size: int = 1024) -> None:
-    """Divides the sizes in a pipeline by what takes ``full_size`` to ``IMAGE_SIZE``."""
+    """Scales the sizes in a pipeline from ``full_size`` to ``IMAGE_SIZE``."""
     if isinstance(value, list):
         for item in value:
             _shrink_sizes(item, full_size)
@@ -208,5 +208,5 @@ def _shrink_sizes(value, full_size: int = 1024) -> None:
             if key in value:
                 value[key] = tuple(size * IMAGE_SIZE // full_size for size in value[key])
         if 'ratio_range' in value:
-            value.ratio_range = (0.9, 1.2)  # so that something is left of every object
+            value.ratio_range = (0.9, 1.2)  # keeps a part of every object
         _shrink_sizes(value.get('transforms'), full_size)

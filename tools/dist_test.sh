@@ -3,7 +3,7 @@
 #
 #   bash tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
 #
-# Several machines: on each, NNODES=4 NODE_RANK=0..3 MASTER_ADDR=first-machine PORT=29500.
+# Several machines: run it on each with NNODES=4 NODE_RANK=0..3 MASTER_ADDR=FIRST_MACHINE PORT=29500.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
 [ $# -ge 3 ] || { echo "usage: $0 CONFIG CHECKPOINT GPUS [arguments of tools/test.py]" >&2; exit 2; }

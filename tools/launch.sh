@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sourced by dist_*.sh and slurm_*.sh: which Python, and torchrun.
+# Sourced by dist_*.sh and slurm_*.sh: chooses Python and starts the processes.
 
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 if [ -z "${PYTHON:-}" ] && [ -x "$TOOLS/../.venv/bin/python" ]; then
@@ -12,12 +12,12 @@ launch() {
   local processes=$1 nodes=${NNODES:-1} where
   shift
   if [ "$nodes" -eq 1 ] && [ -z "${PORT:-}" ]; then
-    where=(--standalone)  # takes a free port
+    where=(--standalone)  # on a free port
   else
     where=(--nnodes "$nodes" --node-rank "${NODE_RANK:-0}"
       --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${PORT:-29500}")
   fi
-  # One thread a process, as torchrun itself would choose, but without its notice.
+  # One thread per process is also torchrun's default, but setting it silences its warning.
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec "$PYTHON" -m torch.distributed.run \
     "${where[@]}" --nproc-per-node "$processes" "$@" --launcher pytorch
 }
@@ -27,7 +27,7 @@ slurm_launch() {
   local partition=$1 job=$2 gpus=${GPUS:-8} per_node
   shift 2
   per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
-  # shellcheck disable=SC2086  # SRUN_ARGS holds several words
+  # shellcheck disable=SC2086  # SRUN_ARGS is a list of words
   exec srun -p "$partition" --job-name="$job" --gres="gpu:$per_node" --ntasks="$gpus" \
     --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-8}" --kill-on-bad-exit=1 \
     ${SRUN_ARGS:-} "$PYTHON" -u "$@" --launcher slurm

@@ -1,7 +1,6 @@
-"""Trains and tests small models on embedded data; quickstart.sh calls it after the set-up."""
+"""Trains and tests small models on included data; see --help."""
 
-from mmwf.apis.environment import run
-from mmwf.apis.quickstart import main
+from mmwf.commands import run
 
 if __name__ == '__main__':
-    run(main)
+    run('quickstart')

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Sets up .venv if need be, then trains and tests small models on data that come with the project.
+# Sets up .venv if needed, then trains and tests small models on included data.
 #
-#   bash tools/quickstart.sh [TASK ...]        all tasks without an argument
+#   bash tools/quickstart.sh [TASK ...]    # by default all tasks
 #
-# Results: work_dirs/quickstart/summary.json and one picture per task.
+# Writes work_dirs/quickstart/summary.json and one plot per task.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 cd "$MMWF_ROOT"

@@ -1,7 +1,6 @@
 """Samples images from a trained diffusion model; see --help."""
 
-from mmwf.apis.environment import run
-from mmwf.apis.sample import main
+from mmwf.commands import run
 
 if __name__ == '__main__':
-    run(main)
+    run('sample')

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv in the project root with the pinned versions; a second call skips what is done.
-# Sourced by quickstart.sh and run_tests.sh. $PYTHON chooses the interpreter.
+# Creates .venv in the project root with the pinned versions, unless it is up to date.
+# Sourced by quickstart.sh and run_tests.sh. $PYTHON selects the interpreter.
 
 _mmwf_find_python() {
   local candidate
@@ -10,8 +10,8 @@ _mmwf_find_python() {
       return 0
     fi
   done
-  echo 'mmwf needs Python 3.10, 3.11 or 3.12 with venv, and none was found. Install one' \
-    '(Debian, Ubuntu: apt install python3 python3-venv), or name it: PYTHON=/path/to/python3.12' >&2
+  echo 'Found no Python 3.10, 3.11 or 3.12 with venv. Install one (Debian, Ubuntu: apt install' \
+    'python3 python3-venv), or set its path: PYTHON=/path/to/python3.12' >&2
   return 1
 }
 
@@ -25,12 +25,12 @@ _mmwf_setup() {
   python=$(_mmwf_find_python) || return 1
   echo "[setup] $("$python" --version) -> .venv (about 5 GB to download the first time)"
   rm -f "$stamp"
-  # A .venv that was moved or copied here has another folder written into it.
+  # The paths inside a .venv that was moved or copied are wrong.
   if ! grep -qsF "$venv" "$venv/bin/activate" || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     rm -rf "$venv"
     "$python" -m venv "$venv" || return 1
   fi
-  # Applies to the isolated builds of source archives too; those need no compiler.
+  # Environment variables, since they also apply to the isolated builds of source archives.
   export PIP_CONSTRAINT=$root/requirements/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
   export MMCV_WITH_OPS=0
   echo '[setup] installing the pinned packages'
@@ -39,8 +39,8 @@ _mmwf_setup() {
     -r "$root/requirements/runtime.txt" -r "$root/requirements/tests.txt" \
     | grep --line-buffered -E '^(Collecting|Installing|Building) ' | cut -c1-160
   [ "${PIPESTATUS[0]}" -eq 0 ] || return 1
-  # Both builds of OpenCV are required by packages above; the one without a display must win, since
-  # the other needs libGL, which servers lack.
+  # The packages above require two builds of OpenCV. The headless one must overwrite the other, which
+  # needs libGL, and servers lack that.
   "$venv/bin/python" -m pip install -q --progress-bar off --no-deps --force-reinstall opencv-python-headless || return 1
   "$venv/bin/python" -m pip install -q --progress-bar off --no-deps --no-build-isolation -e "$root" || return 1
   unset PIP_CONSTRAINT MMCV_WITH_OPS
@@ -51,6 +51,6 @@ _mmwf_setup() {
 
 MMWF_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 if ! _mmwf_setup "$MMWF_ROOT"; then
-  echo '[setup] failed; the last messages above say why. Run the same command again to go on.' >&2
+  echo '[setup] failed, see the messages above. Run the same command again to continue.' >&2
   exit 1
 fi

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Tests on a slurm cluster, one task per GPU.
+# Tests on a Slurm cluster, one task per GPU.
 #
 #   GPUS=8 bash tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]
 #
-# GPUS_PER_NODE (default 8), CPUS_PER_TASK (default 8) and SRUN_ARGS are passed on.
+# Also: GPUS_PER_NODE (default: 8), CPUS_PER_TASK (default: 8), SRUN_ARGS (more arguments of srun).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
 [ $# -ge 4 ] || { echo "usage: $0 PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]" >&2; exit 2; }

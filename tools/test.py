@@ -1,7 +1,6 @@
 """Computes the metrics of a trained model; see --help."""
 
-from mmwf.apis.environment import run
-from mmwf.apis.test import main
+from mmwf.commands import run
 
 if __name__ == '__main__':
-    run(main)
+    run('test')

@@ -1,7 +1,6 @@
 """Trains the model of a config; see --help."""
 
-from mmwf.apis.environment import run
-from mmwf.apis.train import main
+from mmwf.commands import run
 
 if __name__ == '__main__':
-    run(main)
+    run('train')

@@ -1,8 +1,8 @@
-"""DeiT-T under the recipe of WeightFormer-T, for comparison.
+"""DeiT-T trained with the recipe of WeightFormer-T, for comparison.
 
     bash tools/dist_train.sh configs/classification/deit-tiny-p16_8xb256_in1k.py 8 --amp
 
-Hardware: 8 GPUs of 24 GB. Top-1, DeiT's own recipe (as the paper quotes it): 72.2. Ours: not run.
+Hardware: 8 GPUs of 24 GB. Top-1, DeiT's own recipe (as quoted in the paper): 72.2. Ours: not run.
 """
 
 _base_ = [
@@ -12,8 +12,7 @@ _base_ = [
     '../_base_/runtime/classification.py',
 ]
 
-optim_wrapper = dict(
-    paramwise_cfg=dict(
-        custom_keys={'.cls_token': dict(decay_mult=0.0), '.pos_embed': dict(decay_mult=0.0)}
-    )
-)
+model = dict(backbone=dict(arch='deit-tiny'), head=dict(in_channels=192))
+# No weight decay for the class token and the position embedding.
+no_decay = {'.cls_token': dict(decay_mult=0.0), '.pos_embed': dict(decay_mult=0.0)}
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=no_decay))

@@ -5,6 +5,11 @@
 Hardware: 8 GPUs of 24 GB (the paper: 8 RTX 3090). Top-1, paper: 81.3. Ours: not run.
 """
 
-_base_ = 'weightformer-tiny-p16_8xb256_in1k.py'
+_base_ = [
+    '../_base_/models/weightformer_classifier.py',
+    '../_base_/datasets/imagenet_224.py',
+    '../_base_/schedules/adamw_300e_bs2048.py',
+    '../_base_/runtime/classification.py',
+]
 
 model = dict(backbone=dict(arch='small'), head=dict(in_channels=384))

@@ -12,3 +12,5 @@ _base_ = [
     '../_base_/schedules/adamw_300e_bs2048.py',
     '../_base_/runtime/classification.py',
 ]
+
+model = dict(backbone=dict(arch='tiny'), head=dict(in_channels=192))

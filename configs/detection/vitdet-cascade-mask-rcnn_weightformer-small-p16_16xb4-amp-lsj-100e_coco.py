@@ -1,4 +1,5 @@
-r"""WeightFormer-S with Cascade Mask R-CNN on COCO; see the tiny one for the pre-trained weights.
+r"""WeightFormer-S with Cascade Mask R-CNN on COCO. The config of WeightFormer-T shows how to load
+pretrained weights.
 
     NNODES=2 NODE_RANK=0 MASTER_ADDR=FIRST-MACHINE bash tools/dist_train.sh \
         configs/detection/vitdet-cascade-mask-rcnn_weightformer-small-p16_16xb4-amp-lsj-100e_coco.py 8
@@ -6,6 +7,14 @@ r"""WeightFormer-S with Cascade Mask R-CNN on COCO; see the tiny one for the pre
 Hardware: 16 GPUs of 24 GB. Box and mask AP, paper: not given. Ours: not run.
 """  # noqa: E501
 
-_base_ = 'vitdet-cascade-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco.py'
+_base_ = [
+    '../_base_/models/cascade_mask_rcnn_simple_fpn.py',
+    '../_base_/datasets/coco_instance_lsj_1024.py',
+    '../_base_/schedules/adamw_lsj_100e_bs64_weightformer.py',
+    '../_base_/runtime/detection.py',
+]
 
-model = dict(backbone=dict(arch='small'), neck=dict(in_channels=384))
+model = dict(
+    backbone=dict(type='mmwf.WeightFormer', arch='small', drop_path_rate=0.1, final_norm=False),
+    neck=dict(in_channels=384),
+)

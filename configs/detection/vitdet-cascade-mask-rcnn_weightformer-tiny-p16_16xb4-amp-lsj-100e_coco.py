@@ -1,12 +1,12 @@
-r"""WeightFormer-T with Cascade Mask R-CNN on COCO, in the manner of ViTDet (paper section 5.2).
+r"""WeightFormer-T with Cascade Mask R-CNN on COCO, in the style of ViTDet (paper section 5.2).
 
     NNODES=2 NODE_RANK=0 MASTER_ADDR=FIRST-MACHINE bash tools/dist_train.sh \
         configs/detection/vitdet-cascade-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco.py 8 \
         --cfg-options model.backbone.init_cfg.type=Pretrained \
         model.backbone.init_cfg.checkpoint=WEIGHTS
 
-WEIGHTS: what ImageNet training of the same backbone wrote, or the released file. Without the two
-options the backbone starts from nothing, which this schedule is not meant for.
+WEIGHTS: a checkpoint from ImageNet training of the same backbone, or the released file. Without the
+two options the backbone is not pretrained, which this schedule is not meant for.
 
 Hardware: 16 GPUs of 24 GB. Box and mask AP, paper: 45.0, 38.3. Ours: not run.
 """  # noqa: E501
@@ -14,6 +14,11 @@ Hardware: 16 GPUs of 24 GB. Box and mask AP, paper: 45.0, 38.3. Ours: not run.
 _base_ = [
     '../_base_/models/cascade_mask_rcnn_simple_fpn.py',
     '../_base_/datasets/coco_instance_lsj_1024.py',
-    '../_base_/schedules/adamw_lsj_100e_bs64.py',
+    '../_base_/schedules/adamw_lsj_100e_bs64_weightformer.py',
     '../_base_/runtime/detection.py',
 ]
+
+model = dict(
+    backbone=dict(type='mmwf.WeightFormer', arch='tiny', drop_path_rate=0.1, final_norm=False),
+    neck=dict(in_channels=192),
+)

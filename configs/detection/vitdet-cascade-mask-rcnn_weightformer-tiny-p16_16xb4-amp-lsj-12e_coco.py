@@ -1,4 +1,5 @@
-r"""WeightFormer-T with Cascade Mask R-CNN on COCO for 12 epochs: a first look at a tenth of the cost.
+r"""WeightFormer-T with Cascade Mask R-CNN on COCO for 12 epochs: a first result for about a tenth of
+the cost.
 
     NNODES=2 NODE_RANK=0 MASTER_ADDR=FIRST-MACHINE bash tools/dist_train.sh \
         configs/detection/vitdet-cascade-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-12e_coco.py 8
@@ -6,11 +7,18 @@ r"""WeightFormer-T with Cascade Mask R-CNN on COCO for 12 epochs: a first look a
 Hardware: 16 GPUs of 24 GB. Box and mask AP, paper: not given. Ours: not run.
 """  # noqa: E501
 
-_base_ = 'vitdet-cascade-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco.py'
+_base_ = [
+    '../_base_/models/cascade_mask_rcnn_simple_fpn.py',
+    '../_base_/datasets/coco_instance_lsj_1024.py',
+    '../_base_/schedules/adamw_lsj_100e_bs64_weightformer.py',
+    '../_base_/runtime/detection.py',
+]
+
+model = dict(
+    backbone=dict(type='mmwf.WeightFormer', arch='tiny', drop_path_rate=0.1, final_norm=False),
+    neck=dict(in_channels=192),
+)
 
 train_cfg = dict(max_iters=22125)
-# Steps after the same share of the training as in 100 epochs.
-param_scheduler = [
-    _base_.param_scheduler[0],
-    dict(_base_.param_scheduler[1], milestones=[19667, 21306]),
-]
+# The learning rate falls after the same share of the training as in 100 epochs.
+param_scheduler = [_base_.warmup, dict(_base_.decay, milestones=[19667, 21306])]

@@ -9,6 +9,11 @@ Hardware: 16 GPUs of 24 GB. Box and mask AP, paper: not given. Ours: not run.
 _base_ = [
     '../_base_/models/mask_rcnn_simple_fpn.py',
     '../_base_/datasets/coco_instance_lsj_1024.py',
-    '../_base_/schedules/adamw_lsj_100e_bs64.py',
+    '../_base_/schedules/adamw_lsj_100e_bs64_weightformer.py',
     '../_base_/runtime/detection.py',
 ]
+
+model = dict(
+    backbone=dict(type='mmwf.WeightFormer', arch='tiny', drop_path_rate=0.1, final_norm=False),
+    neck=dict(in_channels=192),
+)

@@ -1,4 +1,4 @@
-r"""DiT-B/2, with attention, under the recipe of WeightFormer-B/2, for comparison.
+r"""DiT-B/2, with attention, trained with the recipe of WeightFormer-B/2, for comparison.
 
     bash tools/dist_train.sh \
         configs/generation/dit_attention-base-p2_8xb32-400k_in1k-256px.py 8 --amp
@@ -6,6 +6,11 @@ r"""DiT-B/2, with attention, under the recipe of WeightFormer-B/2, for compariso
 Hardware: 8 GPUs (memory not measured). FID-50K without guidance, DiT's paper: 43.5. Ours: not run.
 """
 
-_base_ = 'dit_weightformer-small-p2_8xb32-400k_in1k-256px.py'
+_base_ = [
+    '../_base_/models/gaussian_diffusion.py',
+    '../_base_/datasets/imagenet_latents_256.py',
+    '../_base_/schedules/adamw_400k_bs256.py',
+    '../_base_/runtime/generation.py',
+]
 
-model = dict(denoiser=dict(arch='dit-base'))
+model = dict(denoiser=dict(arch='dit-base', patch_size=2))

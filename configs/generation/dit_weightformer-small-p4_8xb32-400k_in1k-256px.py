@@ -3,9 +3,15 @@ r"""DiT with WeightFormer-S/4 on ImageNet-1K at 256 x 256 (paper section 5.4, ta
     bash tools/dist_train.sh \
         configs/generation/dit_weightformer-small-p4_8xb32-400k_in1k-256px.py 8 --amp
 
-Hardware: 8 GPUs (memory not measured). FID-50K without guidance, paper: in table 7. Ours: not run.
+Hardware: 8 GPUs (memory not measured). FID-50K without guidance, paper: see its table 7.
+Ours: not run.
 """
 
-_base_ = 'dit_weightformer-small-p2_8xb32-400k_in1k-256px.py'
+_base_ = [
+    '../_base_/models/gaussian_diffusion.py',
+    '../_base_/datasets/imagenet_latents_256.py',
+    '../_base_/schedules/adamw_400k_bs256.py',
+    '../_base_/runtime/generation.py',
+]
 
-model = dict(denoiser=dict(patch_size=4))
+model = dict(denoiser=dict(arch='weightformer-small', patch_size=4))

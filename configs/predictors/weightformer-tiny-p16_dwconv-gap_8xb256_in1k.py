@@ -1,4 +1,4 @@
-r"""The depthwise convolution predicted from the mean token (paper table 2, eq. 10).
+r"""WeightFormer-T with depthwise kernels predicted from the mean token (paper table 2, eq. 10).
 
     bash tools/dist_train.sh \
         configs/predictors/weightformer-tiny-p16_dwconv-gap_8xb256_in1k.py 8 --amp
@@ -6,6 +6,14 @@ r"""The depthwise convolution predicted from the mean token (paper table 2, eq. 
 Hardware: 8 GPUs of 24 GB (the paper: 8 RTX 3090). Top-1, paper: not known. Ours: not run.
 """
 
-_base_ = '../classification/weightformer-tiny-p16_8xb256_in1k.py'
+_base_ = [
+    '../_base_/models/weightformer_classifier.py',
+    '../_base_/datasets/imagenet_224.py',
+    '../_base_/schedules/adamw_300e_bs2048.py',
+    '../_base_/runtime/classification.py',
+]
 
-model = dict(backbone=dict(dynamic_layers=['dwconv'], dwconv_predictor='gap'))
+model = dict(
+    backbone=dict(arch='tiny', dynamic_layers=['dwconv'], dwconv_predictor='gap'),
+    head=dict(in_channels=192),
+)

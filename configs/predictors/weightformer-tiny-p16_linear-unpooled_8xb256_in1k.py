@@ -1,5 +1,5 @@
-r"""The first linear layer predicted linearly from X^T X of all tokens, not averaged over 2 x 2
-before (paper table 2).
+r"""WeightFormer-T with fc1 predicted linearly from X^T X over all tokens, without 2 x 2 average
+pooling (paper table 2).
 
     bash tools/dist_train.sh \
         configs/predictors/weightformer-tiny-p16_linear-unpooled_8xb256_in1k.py 8 --amp
@@ -7,6 +7,14 @@ before (paper table 2).
 Hardware: 8 GPUs of 24 GB (the paper: 8 RTX 3090). Top-1, paper: not known. Ours: not run.
 """
 
-_base_ = '../classification/weightformer-tiny-p16_8xb256_in1k.py'
+_base_ = [
+    '../_base_/models/weightformer_classifier.py',
+    '../_base_/datasets/imagenet_224.py',
+    '../_base_/schedules/adamw_300e_bs2048.py',
+    '../_base_/runtime/classification.py',
+]
 
-model = dict(backbone=dict(dynamic_layers=['fc1'], linear_predictor='unpooled'))
+model = dict(
+    backbone=dict(arch='tiny', dynamic_layers=['fc1'], linear_predictor='unpooled'),
+    head=dict(in_channels=192),
+)

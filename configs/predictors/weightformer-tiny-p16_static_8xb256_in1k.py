@@ -6,6 +6,11 @@ r"""WeightFormer-T without predicted weights: the baseline (paper table 2).
 Hardware: 8 GPUs of 24 GB (the paper: 8 RTX 3090). Top-1, paper: not known. Ours: not run.
 """
 
-_base_ = '../classification/weightformer-tiny-p16_8xb256_in1k.py'
+_base_ = [
+    '../_base_/models/weightformer_classifier.py',
+    '../_base_/datasets/imagenet_224.py',
+    '../_base_/schedules/adamw_300e_bs2048.py',
+    '../_base_/runtime/classification.py',
+]
 
-model = dict(backbone=dict(dynamic_blocks='none'))
+model = dict(backbone=dict(arch='tiny', dynamic_blocks='none'), head=dict(in_channels=192))

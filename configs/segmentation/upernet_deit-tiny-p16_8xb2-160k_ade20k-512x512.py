@@ -1,33 +1,31 @@
-r"""DeiT-T with UperNet on ADE20K under the recipe of WeightFormer-T, for comparison.
+r"""DeiT-T with UperNet on ADE20K, trained with the recipe of WeightFormer-T, for comparison.
 
     bash tools/dist_train.sh \
         configs/segmentation/upernet_deit-tiny-p16_8xb2-160k_ade20k-512x512.py 8 \
         --cfg-options model.backbone.init_cfg.type=Pretrained \
         model.backbone.init_cfg.prefix=backbone. model.backbone.init_cfg.checkpoint=WEIGHTS
 
-WEIGHTS: what ImageNet training of configs/classification/deit-tiny-p16_8xb256_in1k.py wrote, or
+WEIGHTS: a checkpoint from training configs/classification/deit-tiny-p16_8xb256_in1k.py, or
 mmpretrain's file. The position embedding is interpolated.
 
-Hardware: 8 GPUs (memory not measured). mIoU, one scale, Vim's (as the paper quotes it): 39.2.
-Ours: not run.
+Hardware: 8 GPUs (memory not measured). mIoU, single-scale, Vim's paper (as quoted in the paper):
+39.2. Ours: not run.
 """
 
-_base_ = 'upernet_weightformer-tiny-p16_8xb2-160k_ade20k-512x512.py'
+_base_ = [
+    '../_base_/models/upernet_deit.py',
+    '../_base_/datasets/ade20k_512.py',
+    '../_base_/schedules/adamw_160k_bs16.py',
+    '../_base_/runtime/segmentation.py',
+]
 
+width = 192
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='mmpretrain.VisionTransformer',
-        arch='deit-tiny',
-        img_size=512,
-        out_indices=(2, 5, 8, 11),
-        out_type='featmap',
-        final_norm=False,
-        drop_path_rate=0.1,
-    )
+    backbone=dict(arch='deit-tiny'),
+    neck=dict(embed_dim=width),
+    decode_head=dict(in_channels=[width] * 4, channels=width),
+    auxiliary_head=dict(in_channels=width),
 )
-optim_wrapper = dict(
-    paramwise_cfg=dict(
-        custom_keys={'.cls_token': dict(decay_mult=0.0), '.pos_embed': dict(decay_mult=0.0)}
-    )
-)
+# No weight decay for the class token and the position embedding.
+no_decay = {'.cls_token': dict(decay_mult=0.0), '.pos_embed': dict(decay_mult=0.0)}
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=no_decay))

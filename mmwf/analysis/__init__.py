@@ -1,0 +1,3 @@
+from .hooks import WeightStrengthHook
+
+__all__ = ['WeightStrengthHook']

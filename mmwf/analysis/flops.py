@@ -1,9 +1,8 @@
-"""What a model costs, in multiply-adds.
+"""Multiply-adds and parameters of models.
 
-The paper's "FLOPs" are multiply-adds of matrix products and convolutions, for one image, with each
-product evaluated in the order in which the paper writes it. Here they are counted operation by
-operation while the model runs on fake tensors, which have a shape and no content, so nothing is
-really computed.
+The paper's "FLOPs" are multiply-adds of matrix products and convolutions for one image, with each
+product evaluated in the order in which the paper writes it. They are counted while the model runs
+on fake tensors, which have a shape but no data, so nothing is computed.
 """
 
 from collections.abc import Iterable
@@ -18,7 +17,7 @@ from mmwf import ops
 
 aten = torch.ops.aten
 
-#: Operations that are counted, with PyTorch's formulas, which give twice the multiply-adds.
+#: Counted operations and PyTorch's formulas for them, which give twice the multiply-adds.
 COUNTED = {
     operation: flop_registry[operation]
     for operation in (
@@ -36,8 +35,8 @@ COUNTED[aten._scaled_dot_product_flash_attention_for_cpu] = COUNTED[
     aten._scaled_dot_product_flash_attention
 ]
 
-#: Operations that cost no multiply-adds by the convention: norms, activations, pooling,
-#: interpolation and other element-wise work, and what only makes, moves or asks for data.
+#: Operations without multiply-adds by convention: norms, activations, pooling, interpolation and
+#: other element-wise operations, and those that create, move or query tensors.
 FREE = {
     getattr(aten, name)
     for name in """
@@ -55,10 +54,10 @@ FREE = {
 
 
 class MultiplyAddCounter(TorchDispatchMode):
-    """Counts the multiply-adds of what runs inside its ``with`` block, in ``total``.
+    """Counts the multiply-adds of its ``with`` block in ``total``.
 
     Raises:
-        NotImplementedError: On an operation that is neither in ``COUNTED`` nor in ``FREE``.
+        NotImplementedError: If an operation is neither in ``COUNTED`` nor in ``FREE``.
     """
 
     def __init__(self):
@@ -73,8 +72,8 @@ class MultiplyAddCounter(TorchDispatchMode):
             self.total += COUNTED[operation](*args, **kwargs, out_val=out) // 2
         elif operation not in FREE:
             raise NotImplementedError(
-                f'The cost of {operation} is not known. Add it to COUNTED, with a formula, or to '
-                f'FREE in {__name__}.'
+                f'The cost of {operation} is not known. Add it to COUNTED with a formula, or to '
+                f'FREE, in {__name__}.'
             )
         return out
 
@@ -103,7 +102,7 @@ def _count_roi_heads(extractors, heads, num_boxes: int) -> int:
 def _count_heads(
     model: nn.Module, features, mask_head: bool, auxiliary_head: bool
 ) -> dict[str, int]:
-    """Counts what stands behind backbone and neck, by the kind of the model."""
+    """Counts the heads of a detector, segmentor or classifier."""
     parts = {}
     if hasattr(model, 'roi_head'):  # mmdet's two-stage detectors
         roi_head = model.roi_head
@@ -156,30 +155,31 @@ def count_multiply_adds(
 
     Args:
         model: A classifier, detector or segmentor of mmpretrain, mmdet or mmseg, or a diffusion
-            model, on the CPU. It is put into evaluation mode.
-        shape: Height and width of the image. A diffusion model has a size of its own.
-        mask_head: Whether a detector's mask heads count too. In the paper they do not.
-        auxiliary_head: Whether a segmentor's auxiliary head counts too, which is there for
-            training only.
-        backend: Of :mod:`mmwf.ops`. ``'naive'`` evaluates each product in the paper's order.
+            model, on the CPU. It is set to evaluation mode.
+        shape: Height and width of the image. A diffusion model has its own size.
+        mask_head: Whether to count a detector's mask heads. The paper does not.
+        auxiliary_head: Whether to count a segmentor's auxiliary head, which is used in training
+            only.
+        backend: Backend of :mod:`mmwf.ops`. ``'naive'`` evaluates each product in the paper's
+            order.
 
     Returns:
-        ``backbone``, ``neck`` (0 if there is none), each head, ``total``, and ``params``, the
-        number of all parameters, heads that were not counted included; where there is an auxiliary
-        head, ``params_without_auxiliary`` leaves it out. Box heads run on as many proposals as the
-        model makes in testing, mask heads on as many detections. Of a diffusion model ``denoiser``,
-        for one step without guidance.
+        Multiply-adds of the ``backbone``, the ``neck`` (0 if there is none) and each head, or of
+        the ``denoiser`` of a diffusion model (one step without guidance); their ``total``; and
+        ``params``, the number of parameters of the whole model. With an auxiliary head, also
+        ``params_without_auxiliary``. Box heads run on the model's maximum number of proposals in
+        testing, mask heads on its maximum number of detections.
 
     Raises:
-        NotImplementedError: If the model uses an operation whose cost is not known.
-        ValueError: If the model has no backbone and no denoiser.
+        NotImplementedError: If the cost of an operation is not known.
+        ValueError: If the model has neither a backbone nor a denoiser.
     """
     if not hasattr(model, 'backbone') and not hasattr(model, 'denoiser'):
         raise ValueError(
             f'Expected a model with a backbone or a denoiser, got {type(model).__name__}.'
         )
     model.eval()
-    # The parameters are real; they become fake where they are used.
+    # Converts the real parameters to fake tensors on use.
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with torch.no_grad(), ops.use_backend(backend), fake:
         if hasattr(model, 'denoiser'):

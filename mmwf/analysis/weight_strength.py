@@ -1,5 +1,6 @@
-"""How strong the predicted weights are beside the static ones (paper appendix A.1, figure 6)."""
+"""Strength of predicted relative to static weights (paper appendix A.1, figure 6)."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from mmwf.models.layers import WeightPredictor
 
 
 def dynamic_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Finds the layers that predict their weights; returns them by name, in order of depth."""
+    """Returns the layers with a weight predictor by name, in order of depth."""
     return {
         name: module
         for name, module in model.named_modules()
@@ -21,15 +22,13 @@ def dynamic_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 @contextmanager
 def record_weight_strength(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """Records, while its ``with`` block runs, the weight strength of each image:
-
-        r = ||dW||_F / ||W0||_F
+    """Records the weight strength ||dW||_F / ||W0||_F of each image in its ``with`` block.
 
     Args:
-        model: Any model with dynamic layers. Its outputs and gradients stay what they are.
+        model: Any model with dynamic layers. Its outputs and gradients do not change.
 
     Yields:
-        For each dynamic layer that ran a list with the ratios (B,) of each of its calls.
+        By the name of each dynamic layer that ran, a list with the ratios (B,) of each call.
         Gradient checkpointing calls a layer twice.
     """
     strength = defaultdict(list)
@@ -52,22 +51,22 @@ def record_weight_strength(model: nn.Module) -> Iterator[dict[str, list[Tensor]]
 
 @torch.no_grad()
 def measure_weight_strength(model: nn.Module, images: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Measures the weight strength of each dynamic layer and image.
+    """Measures the weight strength of each dynamic layer for each image.
 
     Args:
-        model: What maps a batch of images to anything, such as a backbone. It is put into
-            evaluation mode.
+        model: Maps a batch of images to any output, such as a backbone. It is set to evaluation
+            mode.
         images: Batches (B, channels, height, width).
 
     Returns:
-        For each dynamic layer, in order of depth, the ratios, (number of images,).
+        Ratios (number of images,) by the name of each dynamic layer, in order of depth.
 
     Raises:
         ValueError: If the model has no dynamic layers, or if there are no images.
     """
     if not dynamic_layers(model):
         raise ValueError(
-            f'Expected a model with dynamic layers, and {type(model).__name__} has none.'
+            f'Expected a model with dynamic layers, but {type(model).__name__} has none.'
         )
     model.eval()
     with record_weight_strength(model) as strength:
@@ -76,3 +75,20 @@ def measure_weight_strength(model: nn.Module, images: Iterable[Tensor]) -> dict[
     if not strength:
         raise ValueError('Expected at least one image, got none.')
     return {name: torch.cat(ratios) for name, ratios in strength.items()}
+
+
+def summarize(strength: dict[str, Tensor]) -> list[dict]:
+    """Computes mean and standard deviation for each layer.
+
+    Args:
+        strength: Ratios (number of images,) of layers named ``blocks.INDEX.LAYER``.
+
+    Returns:
+        For each layer ``block`` (its index), ``layer``, ``mean`` and ``std`` over the images.
+    """
+    rows = []
+    for name, ratios in strength.items():
+        block, layer = re.fullmatch(r'blocks\.(\d+)\.(.+)', name).groups()
+        mean, std = ratios.mean().item(), ratios.std(correction=0).item()
+        rows.append(dict(block=int(block), layer=layer, mean=mean, std=std))
+    return rows

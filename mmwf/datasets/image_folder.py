@@ -1,4 +1,4 @@
-"""Images with labels, to train a diffusion model on pixels."""
+"""Labelled images, to train a diffusion model on pixels."""
 
 from functools import partial
 from pathlib import Path
@@ -14,16 +14,17 @@ from .images import read_square
 
 @DATASETS.register_module()
 class ImageFolder(Dataset):
-    """Images in one folder for each class, as pixels.
+    """Images in one folder per class.
 
     Args:
-        data_root: Holds ``CLASS/*.png`` (or ``.jpg`` ...); labels follow the sorted class names.
-        image_size: Side of the square that is cut out of each image (see :func:`.center_crop`).
+        data_root: Folder with ``CLASS/*.png`` (or ``.jpg`` ...). Labels are indices of the sorted
+            class names.
+        image_size: Side of the square images in pixels (see :func:`.center_crop`).
         channels: 3 for RGB, 1 for grey.
-        flip_prob: Probability of the mirror image.
+        flip_prob: Probability of a horizontal flip.
 
     Raises:
-        UserError: If there are no classes, or one without images.
+        UserError: If there are no classes, or a class has no images.
     """
 
     def __init__(
@@ -43,14 +44,17 @@ class ImageFolder(Dataset):
 
     @property
     def metainfo(self) -> dict:
-        """The names of the classes, which MMEngine keeps in checkpoints."""
+        """The class names, which MMEngine stores in checkpoints."""
         return dict(classes=self.images.classes)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict:
-        """Returns ``inputs``, (channels, image_size, image_size) in uint8, and the ``label``.
+        """Returns an item.
+
+        Returns:
+            ``inputs``, (channels, image_size, image_size), uint8; ``data_samples`` with ``label``.
 
         Raises:
             UserError: If the file cannot be read as an image.

@@ -1,4 +1,4 @@
-"""Plain image files, cut square as the papers on image generation do."""
+"""Image files, centre-cropped to squares like in ADM and DiT."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.we
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """Lists the images in a folder and below, in the order of their names."""
+    """Lists the images in a folder and below, sorted by path."""
     return sorted(p for p in Path(folder).rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """Scales an image until its shorter side is ``size``, and cuts out the middle square.
+    """Resizes an image so that its shorter side is ``size``, and crops the central square.
 
-    As ADM and DiT prepare ImageNet: halved by box filters while that leaves enough, then bicubic.
+    Resizing follows ADM and DiT: halved with a box filter as often as possible, then bicubic.
     """
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
@@ -34,7 +34,12 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
 
 
 def read_square(path: str | Path, size: int, mode: str = 'RGB') -> Image.Image:
-    """Reads an image file as a square (see :func:`center_crop`) in Pillow's ``mode``.
+    """Reads an image file and crops it (see :func:`center_crop`).
+
+    Args:
+        path: The image file.
+        size: Side of the square in pixels.
+        mode: Pillow's mode, such as ``'RGB'`` or ``'L'``.
 
     Raises:
         UserError: If the file cannot be read as an image.
@@ -42,18 +47,18 @@ def read_square(path: str | Path, size: int, mode: str = 'RGB') -> Image.Image:
     try:
         with Image.open(path) as file:
             return center_crop(file.convert(mode), size)
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged files
+    except (OSError, SyntaxError, ValueError) as error:  # raised on damaged files
         raise UserError(
             f'Cannot read the image {path}: {error}. Repair or remove the file.'
         ) from error
 
 
 class SquareImages(Dataset):
-    """Reads images as squares of one size.
+    """Image files as squares of one size (see :func:`center_crop`).
 
     Args:
-        paths: The files.
-        size: Side of the squares, in pixels.
+        paths: The image files.
+        size: Side of the squares in pixels.
     """
 
     def __init__(self, paths: Sequence[str | Path], size: int):
@@ -64,7 +69,7 @@ class SquareImages(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Returns an image, (3, size, size), uint8 as RGB.
+        """Reads an image, (3, size, size), uint8, RGB.
 
         Raises:
             UserError: If the file cannot be read as an image.

@@ -1,13 +1,13 @@
-"""Images as latents of a VAE, computed once and kept in shards.
+"""Precomputed VAE latents of images, stored in shards.
 
-A shard is a safetensors file of N images with C-channel latents of h x w:
+A shard is a safetensors file with C-channel latents of size h x w of N images:
 
-    moments  (N, 2, 2C, h, w), float16: of the image and of its mirror image, C channels of means,
-             then C of standard deviations, not scaled
+    moments  (N, 2, 2C, h, w), float16: for the image and its horizontal flip, C channels of means
+             and C channels of standard deviations, unscaled
     labels   (N,), int64
-    crc32    (N, 2), int64: checksums of ``moments[i, j]`` and ``labels[i]``
+    crc32    (N, 2), int64: checksums of ``moments[i, j]`` together with ``labels[i]``
 
-and its metadata say where it comes from (:class:`ShardInfo`).
+Its metadata hold a :class:`ShardInfo`.
 """
 
 import json
@@ -37,21 +37,21 @@ TOOL = 'tools/dataset_converters/imagenet_to_latents.py'
 
 
 class DamagedShardError(UserError):
-    """A shard that cannot be read; the message names it."""
+    """A shard, or an image in it, cannot be read; the message names it."""
 
 
 @dataclass
 class ShardInfo:
-    """What a shard says about itself.
+    """Metadata of a shard.
 
     Attributes:
-        index: Which shard of the data set it is, from 0 on.
-        vae: Where the VAE was loaded from.
-        vae_hash: :func:`mmwf.checkpoint.hash_weights` of it.
-        image_size: Side of the images, in pixels.
-        classes: Names of the classes, in the order of the labels.
-        num_images: Number of images in all shards together.
-        num_shards: Number of shards.
+        index: Index of the shard in the dataset.
+        vae: Folder or hub name of the VAE.
+        vae_hash: :func:`mmwf.checkpoints.hash_weights` of the VAE.
+        image_size: Side of the images in pixels.
+        classes: Class names in the order of the labels.
+        num_images: Number of images in the whole dataset.
+        num_shards: Number of shards in the dataset.
     """
 
     index: int
@@ -62,46 +62,50 @@ class ShardInfo:
     num_images: int
     num_shards: int
 
-    def check_same(self, other: 'ShardInfo', mine: str, others: str) -> None:
-        """Checks that two shards belong together.
+    def check_same(self, other: 'ShardInfo', name: str, other_name: str) -> None:
+        """Checks that two shards belong to the same dataset.
+
+        Args:
+            other: Metadata of the other shard.
+            name, other_name: Names of the two shards in the message.
 
         Raises:
-            UserError: If not; the message names the first difference.
+            UserError: If they differ; the message names the first difference.
         """
-        for name, value in asdict(self).items():
-            theirs = getattr(other, name)
-            # The same weights may lie in two places.
-            if value != theirs and name not in ('index', 'vae'):
+        for key, value in asdict(self).items():
+            other_value = getattr(other, key)
+            # The VAE's folder may differ: the hash identifies its weights.
+            if value != other_value and key not in ('index', 'vae'):
                 raise UserError(
-                    f'{mine} and {others} do not belong together: {name} is {_short(value)} and '
-                    f'{_short(theirs)}. Make each data set in a folder of its own.'
+                    f'{name} and {other_name} do not belong together: {key} is {_shorten(value)} '
+                    f'and {_shorten(other_value)}. Use one folder per dataset.'
                 )
 
 
-def _short(value) -> str:
+def _shorten(value) -> str:
     return f'a list of {len(value)}' if isinstance(value, list) else repr(value)
 
 
 def shard_path(folder: str | Path, info: ShardInfo) -> Path:
-    """The file of a shard."""
+    """Returns the path of a shard."""
     return Path(folder) / f'latents-{info.index:05d}-of-{info.num_shards:05d}.safetensors'
 
 
 def find_shards(folder: str | Path) -> dict[Path, int]:
-    """Lists the shards in a folder, with their indices."""
+    """Lists the shards in a folder with their indices."""
     pattern = re.compile(r'latents-(\d+)-of-\d+\.safetensors')
     matches = {p: pattern.fullmatch(p.name) for p in sorted(Path(folder).glob('latents-*'))}
     return {path: int(match[1]) for path, match in matches.items() if match}
 
 
 def write_shard(folder: Path, moments: Tensor, labels: Tensor, info: ShardInfo) -> None:
-    """Writes a shard: the file has its name only when it is complete.
+    """Writes a shard atomically.
 
     Args:
-        folder: Where to put it.
+        folder: Output folder.
         moments: (N, 2, 2C, h, w), see above.
         labels: (N,), int64.
-        info: What it says about itself.
+        info: The metadata.
     """
     moments = moments.half().contiguous()
     sums = [
@@ -116,18 +120,18 @@ def write_shard(folder: Path, moments: Tensor, labels: Tensor, info: ShardInfo) 
 
 
 def read_shard_info(path: Path) -> ShardInfo:
-    """Reads what a shard says about itself.
+    """Reads the metadata of a shard.
 
     Raises:
-        DamagedShardError: If the file is truncated, no shard of latents, or renamed.
+        DamagedShardError: If the file is truncated, not a shard of latents, or renamed.
     """
     with _open(path) as file:
         try:
             info = ShardInfo(**json.loads((file.metadata() or {})[METADATA_KEY]))
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedShardError(
-                f'{path} is no shard of latents: its metadata {METADATA_KEY!r} are missing or '
-                f'damaged. Expected a file that {TOOL} wrote.'
+                f'{path} is not a shard of latents: its metadata {METADATA_KEY!r} are missing or '
+                f'damaged. Expected a file written by {TOOL}.'
             ) from error
     if path != shard_path(path.parent, info):
         raise DamagedShardError(f'{path} is a copy of {shard_path(path.parent, info).name}.')
@@ -147,24 +151,24 @@ def _open(path: Path) -> safe_open:
 
 @DATASETS.register_module()
 class LatentDataset(Dataset):
-    """Latents of images for training a diffusion model.
+    """Precomputed latents of images, to train a diffusion model.
 
-    A latent is drawn from the VAE's distribution, ``scale * (mean + std * noise)``, and half of the
-    time from that of the mirror image. Only the images that are asked for are read from disk.
+    An item is a sample ``scale * (mean + std * noise)`` from the VAE's distribution for the image
+    or its horizontal flip.
 
     Args:
-        data_root: Folder with the shards that tools/dataset_converters/imagenet_to_latents.py made.
-        shape: Expected shape (C, h, w) of a latent; None takes any.
-        vae_hash: Expected hash of the VAE's weights, as the tool prints it; None takes any, the
-            same for all shards.
-        scale: Factor on the latents that gives them about unit variance.
-        flip_prob: Probability of the mirror image.
-        damaged: What to do about damaged shards and images: ``'refuse'`` raises an error,
-            ``'skip'`` warns and goes on without them.
+        data_root: Folder of shards made by tools/dataset_converters/imagenet_to_latents.py.
+        shape: Expected shape (C, h, w) of a latent; None accepts any.
+        vae_hash: Expected hash of the VAE's weights, as printed by the tool; None accepts any. It
+            must be the same in all shards.
+        scale: Factor that gives the latents about unit variance.
+        flip_prob: Probability of a horizontal flip.
+        on_error: ``'raise'`` an error for a damaged shard or image, or ``'skip'`` it with a
+            warning.
 
     Raises:
-        UserError: If there are no shards, if some are missing, if they do not belong together, or
-            if shape or VAE are not the expected ones.
+        UserError: If there are no shards, some are missing, they do not belong together, or their
+            shape or VAE is not the expected one.
     """
 
     def __init__(
@@ -175,37 +179,37 @@ class LatentDataset(Dataset):
         vae_hash: str | None = None,
         scale: float = 0.18215,
         flip_prob: float = 0.5,
-        damaged: str = 'refuse',
+        on_error: str = 'raise',
     ):
-        if damaged not in ('refuse', 'skip'):
-            raise ValueError(f"Expected damaged to be 'refuse' or 'skip', got {damaged!r}.")
+        if on_error not in ('raise', 'skip'):
+            raise ValueError(f"Expected on_error to be 'raise' or 'skip', got {on_error!r}.")
         self.scale = scale
         self.flip_prob = flip_prob
-        self.damaged = damaged
-        self._files = {}  # open shards of this process
+        self.on_error = on_error
+        self._files = {}  # shards opened by this process
         self._warned = set()
         shards = find_shards(data_root)
         if not shards:
             raise UserError(
                 f'There are no shards latents-*.safetensors in {Path(data_root).absolute()}. '
-                f'Make them: python {TOOL} IMAGES {data_root} --vae VAE.'
+                f'Make them with: python {TOOL} IMAGES {data_root} --vae VAE.'
             )
         self.info, self.shards, counts = None, [], []
         for path in shards:
             try:
                 info, (count, _, channels, *sides) = read_shard_info(path), self._shape(path)
             except DamagedShardError as error:
-                self._give_up_or_warn(path, error)
+                self._raise_or_warn(path, error)
                 continue
             if self.shards:
                 info.check_same(self.info, str(path), str(self.shards[0]))
             self.info = info
-            found = (channels // 2, *sides)
-            if shape is not None and tuple(shape) != found:
+            latent_shape = (channels // 2, *sides)
+            if shape is not None and tuple(shape) != latent_shape:
                 raise UserError(
-                    f'Expected latents of shape {tuple(shape)}, and those of {path} have {found} '
-                    f'(of images {info.image_size} x {info.image_size}). Set shape to what the '
-                    'shards hold, or make shards of the right image size.'
+                    f'Expected latents of shape {tuple(shape)}, got {latent_shape} in {path}, from '
+                    f'images of {info.image_size} x {info.image_size} pixels. Set shape to that of '
+                    'the shards, or make shards with another --image-size.'
                 )
             self.shards.append(path)
             counts.append(count)
@@ -214,8 +218,8 @@ class LatentDataset(Dataset):
         self._check_complete(set(shards.values()))
         if vae_hash is not None and vae_hash != self.info.vae_hash:
             raise UserError(
-                f'{data_root} holds latents of the VAE {self.info.vae} ({self.info.vae_hash}), '
-                f'expected those of {vae_hash}. Make latents with the VAE that is expected, or set '
+                f'Expected latents of the VAE {vae_hash}, got those of {self.info.vae_hash} '
+                f'({self.info.vae}) in {data_root}. Make shards with the expected VAE, or change '
                 'vae_hash.'
             )
         self._ends = list(accumulate(counts))
@@ -226,27 +230,27 @@ class LatentDataset(Dataset):
             names = ', '.join(map(str, missing[:5])) + ', ...' * (len(missing) > 5)
             raise UserError(
                 f'{len(missing)} of {self.info.num_shards} shards are missing in '
-                f'{self.shards[0].parent}: {names}. Run {TOOL} again with the same arguments: it '
-                'makes only the missing ones.'
+                f'{self.shards[0].parent}: {names}. Run {TOOL} again with the same arguments; '
+                'it makes only the missing ones.'
             )
 
     @property
     def metainfo(self) -> dict:
-        """The names of the classes, and the hash of the VAE's weights."""
+        """The class names and the hash of the VAE's weights."""
         return dict(classes=self.info.classes, vae_hash=self.info.vae_hash)
 
     def __len__(self) -> int:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> dict:
-        """Draws a latent.
+        """Samples a latent.
 
         Returns:
             ``inputs``, (C, h, w), float32, scaled; ``data_samples`` with ``label``.
 
         Raises:
-            DamagedShardError: If the image is damaged and ``damaged='refuse'``; with ``'skip'`` the
-                next one takes its place.
+            DamagedShardError: If the image is damaged and ``on_error='raise'``; with ``'skip'`` the
+                next image is used instead.
         """
         flip = int(torch.rand(()) < self.flip_prob)
         for candidate in chain(range(index, len(self)), range(index)):
@@ -255,7 +259,7 @@ class LatentDataset(Dataset):
             try:
                 moments, label = self._read(path, candidate - start, flip)
             except DamagedShardError as error:
-                self._give_up_or_warn(path, error)
+                self._raise_or_warn(path, error)
                 continue
             mean, std = moments.float().chunk(2)
             latent = self.scale * (mean + std * torch.randn_like(std))
@@ -263,7 +267,7 @@ class LatentDataset(Dataset):
         raise DamagedShardError(f'Every image in {self.shards[0].parent} is damaged.')
 
     def __getstate__(self) -> dict:
-        return dict(self.__dict__, _files={})  # open files do not go to other processes
+        return dict(self.__dict__, _files={})  # open files cannot be pickled
 
     def _file(self, path: Path) -> safe_open:
         if path not in self._files:
@@ -271,11 +275,11 @@ class LatentDataset(Dataset):
         return self._files[path]
 
     def _shape(self, path: Path) -> list[int]:
-        """The shape of the moments in a shard, (N, 2, 2C, h, w)."""
+        """Returns the shape of a shard's moments, (N, 2, 2C, h, w)."""
         return self._file(path).get_slice('moments').get_shape()
 
     def _read(self, path: Path, index: int, flip: int) -> tuple[Tensor, int]:
-        """Reads one image of a shard: its moments (2C, h, w) and its label."""
+        """Reads the moments (2C, h, w) and the label of an image."""
         file = self._file(path)
         moments = file.get_slice('moments')[index, flip]
         label = file.get_slice('labels')[index].item()
@@ -286,9 +290,9 @@ class LatentDataset(Dataset):
             )
         return moments, label
 
-    def _give_up_or_warn(self, path: Path, error: DamagedShardError) -> None:
-        if self.damaged == 'refuse':
-            raise DamagedShardError(f"{error} (damaged='skip' goes on without it.)") from error
+    def _raise_or_warn(self, path: Path, error: DamagedShardError) -> None:
+        if self.on_error == 'raise':
+            raise DamagedShardError(f"{error} Set on_error='skip' to omit it.") from error
         if path not in self._warned:
             self._warned.add(path)
-            print_log(f'{error} Going on without it.', logger='current', level=logging.WARNING)
+            print_log(f'{error} It is skipped.', logger='current', level=logging.WARNING)

@@ -1,4 +1,4 @@
-"""What to sample in a test of a diffusion model."""
+"""The samples to generate when a diffusion model is tested."""
 
 import random
 
@@ -10,16 +10,16 @@ from mmwf.registry import DATASETS
 
 @DATASETS.register_module()
 class SampleRequests(Dataset):
-    """Which samples to make in a test: a class and an index each.
+    """Class and index of each sample to generate in a test.
 
     Args:
-        num_samples: How many.
+        num_samples: Number of samples.
         num_classes: Number of classes.
-        seed: Draws the classes at random, as DiT does. By default they take turns, so that each
-            comes equally often.
+        seed: Seed to draw the classes at random, like DiT. By default sample ``i`` has the class
+            ``i % num_classes``, so that the classes are balanced.
     """
 
-    #: MMEngine asks for it.
+    #: Required by MMEngine.
     metainfo: dict = {}
 
     def __init__(self, num_samples: int, num_classes: int, seed: int | None = None):
@@ -32,6 +32,6 @@ class SampleRequests(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict:
-        """Returns data samples with ``label`` and ``index``; there are no inputs."""
+        """Returns ``data_samples`` with ``label`` and ``index``; there are no ``inputs``."""
         sample = BaseDataElement(metainfo=dict(index=index), label=self.labels[index])
         return dict(data_samples=sample)

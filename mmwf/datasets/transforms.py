@@ -9,21 +9,21 @@ from mmwf.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(MMCVLoadImageFromFile):
-    """mmcv's loader, with an error that names the file whatever is wrong with it.
+    """mmcv's LoadImageFromFile with an error that names the file.
 
-    All arguments are mmcv's.
+    Takes the arguments of mmcv's.
     """
 
     def transform(self, results: dict) -> dict | None:
-        """Reads ``results['img_path']`` into ``results['img']``, (height, width, 3) as BGR.
+        """Reads ``results['img_path']`` into ``results['img']``, (height, width, 3), uint8, BGR.
 
         Raises:
-            UserError: If the file is missing, empty or no image.
+            UserError: If the file is missing, empty, damaged or not an image.
         """
         try:
             return super().transform(results)
         except (OSError, AssertionError, AttributeError, cv2.error) as error:
-            reason = ' '.join(str(error).split())  # OpenCV's has line breaks
+            reason = ' '.join(str(error).split())  # OpenCV's messages have line breaks
             raise UserError(
                 f'Cannot read the image {results["img_path"]}: {reason}. Repair or remove the file.'
             ) from error

@@ -1,5 +1,5 @@
 from .amp import AmpOptimWrapper
-from .hooks import CheckpointMatchHook, Fp16CompressionHook, ResumeSeedHook, WeightStrengthHook
+from .hooks import CheckpointMatchHook, Fp16CompressionHook, ResumeSeedHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 
 __all__ = [
@@ -8,5 +8,4 @@ __all__ = [
     'Fp16CompressionHook',
     'LayerDecayOptimWrapperConstructor',
     'ResumeSeedHook',
-    'WeightStrengthHook',
 ]

@@ -1,4 +1,4 @@
-"""Mixed precision on CUDA and on CPU."""
+"""Mixed precision on GPU and CPU."""
 
 import torch
 from mmengine.optim import AmpOptimWrapper as MMEngineAmpOptimWrapper
@@ -9,18 +9,17 @@ from mmwf.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class AmpOptimWrapper(MMEngineAmpOptimWrapper):
-    """MMEngine's mixed-precision wrapper, which prefers bf16 and also runs without a GPU.
+    """MMEngine's AmpOptimWrapper, with bf16 as the default and support for the CPU.
 
-    bf16 has the range of fp32, so it needs no loss scaling and does not overflow.
+    bf16 has the range of fp32, so it does not overflow and needs no loss scaling.
 
     Args:
-        dtype: ``'bfloat16'`` or ``'float16'``. Default: bf16 where the device computes in it, else
-            fp16.
-        loss_scale: As in MMEngine; used with fp16.
+        dtype: ``'bfloat16'`` or ``'float16'``. Default: bf16 if the device supports it, else fp16.
+        loss_scale: As in MMEngine; only used with fp16.
         **kwargs: As in :class:`mmengine.optim.OptimWrapper`.
 
     Raises:
-        ValueError: If fp16 is asked for on a CPU.
+        ValueError: If ``dtype`` is unknown, or fp16 on a CPU.
     """
 
     def __init__(self, dtype: str | None = None, loss_scale='dynamic', **kwargs):
@@ -34,7 +33,7 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
                 raise ValueError("Expected dtype 'bfloat16' on a CPU, got 'float16'.")
             super().__init__(loss_scale=loss_scale, dtype=dtype, **kwargs)
             return
-        # MMEngine's constructor insists on a GPU and on a loss scaler.
+        # MMEngine's constructor requires a GPU and enables the loss scaler.
         OptimWrapper.__init__(self, **kwargs)
         self._scale_update_param = None
         self.loss_scaler = torch.amp.GradScaler('cuda' if cuda else 'cpu', enabled=False)

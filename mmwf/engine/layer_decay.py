@@ -1,4 +1,4 @@
-"""Learning rates that fall with the distance from the head."""
+"""Layer-wise learning rate decay."""
 
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
@@ -8,29 +8,29 @@ from mmwf.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Scales the learning rate of each backbone layer, in any model that has a ``backbone``.
+    """Decays the learning rate of backbone layers with their distance from the head.
 
-    ``backbone.get_layer_depth(name, 'backbone.')`` says which layer a parameter belongs to; its
-    learning rate is ``lr * layer_decay_rate ** (num_layers - 1 - layer)``. What lies outside the
-    backbone keeps the full rate. Parameters with the same settings share one group.
+    ``backbone.get_layer_depth(name, 'backbone.')`` returns ``(layer, num_layers)`` of a parameter;
+    its learning rate is ``lr * layer_decay_rate ** (num_layers - 1 - layer)``. Parameters outside
+    the backbone keep the full rate. Parameters with the same settings share one group.
 
     Args:
         optim_wrapper_cfg: As in MMEngine.
-        paramwise_cfg: What MMEngine's default constructor knows (``norm_decay_mult``,
+        paramwise_cfg: The settings of MMEngine's default constructor (``norm_decay_mult``,
             ``bias_decay_mult``, ``flat_decay_mult``, ``custom_keys``, ...), and:
 
             - ``layer_decay_rate``: in (0, 1]; required.
-            - ``backbone_flat_decay_mult``: multiplies the weight decay of the backbone's
-              one-dimensional parameters, norms included, and of no others.
+            - ``backbone_flat_decay_mult``: factor of the weight decay of the backbone's
+              one-dimensional parameters (biases and norms).
 
     Raises:
         ValueError: If ``layer_decay_rate`` is missing or out of range, or the model has no backbone
             with ``get_layer_depth``.
 
     Note:
-        detectron2 excludes :class:`torch.nn.LayerNorm`, but neither biases nor its channel-first
-        norms, from weight decay. That is ``norm_decay_mult=0``: ``mmwf.LayerNorm2d`` is not a
-        :class:`torch.nn.LayerNorm` either.
+        ``norm_decay_mult=0`` reproduces detectron2: no weight decay for
+        :class:`torch.nn.LayerNorm`, but for biases and channel-first norms (``mmwf.LayerNorm2d`` is
+        not a :class:`torch.nn.LayerNorm`).
     """
 
     def _validate_cfg(self) -> None:
@@ -42,8 +42,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             )
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs) -> None:
-        """Appends the parameter groups of a module to ``params``; called with the whole model."""
-        if prefix:  # MMEngine's walk through the children
+        """Appends the parameter groups of the model to ``params``."""
+        if prefix:  # a recursive call by MMEngine, for a submodule
             super().add_params(params, module, prefix, **kwargs)
             return
         backbone = getattr(module, 'backbone', None)
@@ -65,7 +65,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             params.append(dict(settings, name=name, params=parameters))
 
     def _settings(self, name: str, parameter: nn.Parameter, backbone, options: dict) -> dict:
-        """Completes what the default constructor chose for one parameter."""
+        """Returns the settings of one parameter; ``options`` are the default constructor's."""
         layer, num_layers = backbone.get_layer_depth(name, 'backbone.')
         scale = self.paramwise_cfg['layer_decay_rate'] ** (num_layers - 1 - layer)
         weight_decay = options.get('weight_decay', self.base_wd)

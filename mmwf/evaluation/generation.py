@@ -20,9 +20,9 @@ from mmwf.registry import METRICS
 
 from .extractors import build_extractor
 
-NUM_NEIGHBORS = 3  # of precision and recall, as in their paper
-NUM_SPLITS = 10  # of Inception Score, as in its paper
-#: The metrics, and the fewest images that they are defined for.
+NUM_NEIGHBORS = 3  # for precision and recall, as in their paper
+NUM_SPLITS = 10  # for Inception Score, as in its paper
+#: The metrics and the smallest number of images for which each is defined.
 MIN_IMAGES = {
     'fid': 2,
     'inception_score': NUM_SPLITS,
@@ -30,17 +30,17 @@ MIN_IMAGES = {
     'recall': NUM_NEIGHBORS + 1,
     'class_accuracy': 1,
 }
-#: Those that compare with real images.
-COMPARING = ('fid', 'precision', 'recall')
+#: The metrics that need real images.
+NEED_REAL = ('fid', 'precision', 'recall')
 
 
 def frechet_distance(features: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> float:
-    """Computes the Fréchet distance between two sets of features, FID (Heusel et al. 2017).
+    """Computes FID, the Fréchet distance between two sets of features (Heusel et al. 2017).
 
     Args:
-        features: Of the generated images, (N, D).
+        features: Features of the generated images, (N, D).
         mu: Mean of the real images' features, (D,).
-        sigma: Their covariance, (D, D).
+        sigma: Covariance of the real images' features, (D, D).
     """
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
@@ -50,11 +50,11 @@ def frechet_distance(features: np.ndarray, mu: np.ndarray, sigma: np.ndarray) ->
 
 
 def inception_score(logits: np.ndarray, splits: int = NUM_SPLITS) -> float:
-    """Computes the mean Inception Score over splits (Salimans et al. 2016).
+    """Computes Inception Score, averaged over random splits (Salimans et al. 2016).
 
     Args:
-        logits: Of the generated images, (N, classes).
-        splits: Into how many parts they are divided, in random order.
+        logits: Logits of the generated images, (N, classes).
+        splits: Number of splits.
     """
     from torch_fidelity.metric_isc import isc_features_to_metric
 
@@ -67,12 +67,12 @@ def precision_recall(
     """Computes improved precision and recall (Kynkäänniemi et al. 2019).
 
     Args:
-        features: Of the generated images, (N, D).
-        real: Of the real images, (M, D).
-        neighbors: The ball around an image reaches to its neighbour of this rank.
+        features: Features of the generated images, (N, D).
+        real: Features of the real images, (M, D).
+        neighbors: The ball around an image reaches to its k-th nearest neighbour.
 
     Returns:
-        The share of generated images in a ball of a real one, and the other way round.
+        The share of generated images in the ball of a real one, and vice versa.
     """
     from torch_fidelity.metric_prc import prc_features_to_metric
 
@@ -90,26 +90,26 @@ def precision_recall(
 
 @METRICS.register_module()
 class GenerationMetric(BaseMetric):
-    """FID, Inception Score, precision, recall, and accuracy of the class that was asked for.
+    """FID, Inception Score, precision, recall and class accuracy of generated images.
 
-    Of each image only features and class scores are kept. The result has an entry ``protocol``
-    beside the figures: how the images were sampled, how many, and what they were compared with.
+    Only features and logits of the images are kept. The result has an entry ``protocol`` beside the
+    metrics: how the images were sampled, how many, and what they were compared with.
 
     Args:
-        extractor: What describes images: ``dict(type='inception')``, perhaps with ``weights``, or
-            ``dict(type='classifier', config=..., checkpoint=...)``.
-        real: The real images: a folder with images in it and below, or for FID alone an ``.npz``
-            with ``mu`` and ``sigma`` of their features, as ADM and DiT publish. Images are cut to
-            the size of the generated ones, as in ADM.
-        metric: Names of those to compute. ``'class_accuracy'`` is the share of images that the
-            extractor sees as the class that was asked for.
-        batch_size: Of real images.
-        num_workers: Processes that read real images.
-        **kwargs: MMEngine's.
+        extractor: Config of the feature extractor: ``dict(type='inception')``, optionally with
+            ``weights``, or ``dict(type='classifier', config=..., checkpoint=...)``.
+        real: The real images: a folder of images (subfolders included), or, for FID alone, an
+            ``.npz`` with ``mu`` and ``sigma`` of their features, as published by ADM. Images are
+            centre-cropped to the size of the generated ones, as in ADM.
+        metric: Names of the metrics. ``'class_accuracy'`` is the share of images that the extractor
+            classifies as the class they were sampled for.
+        batch_size: Batch size of the real images.
+        num_workers: Number of processes that read the real images.
+        **kwargs: Arguments of MMEngine's BaseMetric.
 
     Raises:
-        UserError: If the arguments do not go together, there are no real images, or the extractor's
-            files cannot be had.
+        UserError: If the arguments contradict each other, there are no real images, or the
+            extractor's files are missing.
     """
 
     def __init__(
@@ -124,20 +124,18 @@ class GenerationMetric(BaseMetric):
     ):
         super().__init__(**kwargs)
         if not metric or not set(metric) <= set(MIN_IMAGES):
-            raise UserError(
-                f'Expected metric to be a list out of {tuple(MIN_IMAGES)}, got {metric}.'
-            )
+            raise UserError(f'Expected metric to be a list of {tuple(MIN_IMAGES)}, got {metric}.')
         self.real = real
         self.metric = metric
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self._real_paths = self._find_real() if self._wants(*COMPARING) else []
+        self._real_paths = self._find_real() if self._wants(*NEED_REAL) else []
         self._real_features = None
         self._protocol = self._image_size = None
         self.extractor = build_extractor(extractor)
         if self._wants('class_accuracy') and not self.extractor.knows_classes:
             raise UserError(
-                "'class_accuracy' needs an extractor that knows the classes of the data: "
+                "'class_accuracy' needs a classifier of the generated classes: "
                 "extractor=dict(type='classifier', config=..., checkpoint=...)."
             )
 
@@ -145,28 +143,28 @@ class GenerationMetric(BaseMetric):
         return not set(names).isdisjoint(self.metric)
 
     def _find_real(self) -> list[Path]:
-        """Lists the real images; none if there are statistics instead."""
+        """Lists the real images; an empty list if ``real`` is a file of statistics."""
         path = Path(self.real or '')
         if path.suffix == '.npz':
             if self._wants('precision', 'recall'):
                 raise UserError(
-                    f'Precision and recall need images, and {path} holds statistics. Set real to '
-                    'a folder, or leave them out of metric.'
+                    f'Precision and recall need images, but {path} holds statistics. Set real to '
+                    'a folder, or remove them from metric.'
                 )
-            self._statistics()
+            self._read_statistics()  # fails early if it cannot
             return []
         paths = list_images(path) if self.real else []
-        needed = max(MIN_IMAGES[name] for name in self.metric if name in COMPARING)
+        needed = max(MIN_IMAGES[name] for name in self.metric if name in NEED_REAL)
         if len(paths) < needed:
             raise UserError(
-                f'Expected at least {needed} real images in {self.real} and below (looked at '
+                f'Expected at least {needed} real images in {self.real} (looked at '
                 f'{path.absolute()}), got {len(paths)}. Set real to a folder of images, or to an '
                 '.npz with mu and sigma.'
             )
         return paths
 
-    def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Reads mean and covariance of the real images' features."""
+    def _read_statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Reads mean and covariance of the real images' features from a file."""
         try:
             with np.load(self.real) as file:
                 return file['mu'], file['sigma']
@@ -182,29 +180,29 @@ class GenerationMetric(BaseMetric):
         return features.float().cpu().numpy(), logits.float().cpu().numpy()
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        """Describes a batch of generated images.
+        """Extracts the features of a batch of generated images.
 
         Args:
-            data_batch: Not used.
-            data_samples: For each sample ``image`` (3, H, H), uint8 as RGB, on the CPU; ``label``,
-                the class that was asked for; ``protocol``, how it was sampled.
+            data_batch: Unused.
+            data_samples: For each sample ``image``, (3, H, H), uint8, RGB, on the CPU; ``label``,
+                the class it was sampled for; ``protocol``, the sampling settings.
 
         Raises:
-            UserError: If the real images' statistics are of another extractor.
+            UserError: If the statistics of the real images are of another extractor.
         """
         images = torch.stack([sample['image'] for sample in data_samples])
         labels = [int(sample['label']) for sample in data_samples]
         self._image_size, self._protocol = images.shape[-1], data_samples[0]['protocol']
         features, logits = self._extract(images)
         if self._wants('fid') and not self._real_paths and not self.results:
-            self._real_statistics(features.shape[1])  # they may not fit: known before the work
+            self._real_statistics(features.shape[1])  # fails early if they do not fit
         self.results.extend(zip(features, logits, labels, strict=True))
 
     def evaluate(self, size: int) -> dict:
         """Computes the metrics of all processes' samples.
 
         Args:
-            size: Number of samples; what a sampler repeats to fill the last batch is left out.
+            size: Number of samples, without those repeated to fill the last batch.
 
         Raises:
             UserError: If there are too few samples.
@@ -215,11 +213,11 @@ class GenerationMetric(BaseMetric):
                 f'Expected at least {needed} samples for {", ".join(self.metric)}, got {size}.'
             )
         if self._real_paths and self._real_features is None:
-            self._real_features = self._describe_real()
+            self._real_features = self._extract_real()
         return super().evaluate(size)
 
-    def _describe_real(self) -> np.ndarray:
-        """Computes the real images' features, (M, D), which only the main process gets."""
+    def _extract_real(self) -> np.ndarray:
+        """Returns the real images' features, (M, D), in the main process; elsewhere empty."""
         print_log(
             f'Extracting features of {len(self._real_paths)} images in {self.real}.', 'current'
         )
@@ -227,7 +225,7 @@ class GenerationMetric(BaseMetric):
         loader = DataLoader(
             images,
             self.batch_size,
-            sampler=DefaultSampler(images, shuffle=False),  # shares them among processes
+            sampler=DefaultSampler(images, shuffle=False),  # splits them among the processes
             num_workers=self.num_workers,
         )
         features = [row for batch in loader for row in self._extract(batch)[0]]
@@ -241,7 +239,7 @@ class GenerationMetric(BaseMetric):
             results: For each sample its features (D,), logits (classes,) and label.
 
         Returns:
-            The figures under their names, and ``protocol``.
+            The metrics by name, and ``protocol``.
         """
         features, logits, labels = (np.stack(column) for column in zip(*results, strict=True))
         metrics = {}
@@ -259,14 +257,15 @@ class GenerationMetric(BaseMetric):
         return dict(metrics, protocol=self._describe_protocol(len(results)))
 
     def _real_statistics(self, num_features: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns mean and covariance of the real images' features."""
         if self._real_paths:
             features = self._real_features.astype(np.float64)
             return features.mean(0), np.cov(features, rowvar=False)
-        mu, sigma = self._statistics()
+        mu, sigma = self._read_statistics()
         if len(mu) != num_features:
             raise UserError(
-                f'{self.real} holds statistics of {len(mu)} features, and the extractor gives '
-                f'{num_features}. Use the extractor that they were made with.'
+                f'{self.real} holds statistics of {len(mu)} features, but the extractor has '
+                f'{num_features}. Use the extractor they were computed with.'
             )
         return mu, sigma
 

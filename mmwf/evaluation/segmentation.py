@@ -1,21 +1,19 @@
-"""Metrics of semantic segmentation."""
+"""Metrics of semantic segmentation. ``mmwf.evaluation`` registers them without importing mmseg."""
 
 from collections.abc import Sequence
 
-from mmengine.evaluator import DumpResults
 from mmseg.evaluation import IoUMetric as MMSegIoUMetric
 
-from mmwf.registry import METRICS
 
-
-@METRICS.register_module()
 class IoUMetric(MMSegIoUMetric):
-    """mmseg's mIoU, mAcc and aAcc in percent, and the IoU of each class among them.
+    """mmseg's IoUMetric (mIoU, mAcc and aAcc in percent) that also returns the IoU of each class.
+
+    mmseg only prints the latter.
 
     Args:
-        per_class: Whether to report ``'IoU.CLASS'`` for each class that occurs in the truth or in a
-            prediction; the others have none. mmseg only prints them.
-        **kwargs: mmseg's.
+        per_class: Whether to return ``'IoU.CLASS'`` for each class that occurs in the ground truth
+            or in a prediction; the IoU of the others is undefined.
+        **kwargs: Arguments of mmseg's IoUMetric.
     """
 
     def __init__(self, per_class: bool = True, **kwargs):
@@ -23,11 +21,12 @@ class IoUMetric(MMSegIoUMetric):
         self.per_class = per_class
 
     def compute_metrics(self, results: Sequence[tuple]) -> dict[str, float]:
-        """Computes the metrics of a data set.
+        """Computes the metrics of a dataset.
 
         Args:
-            results: For each image the pixels of each class, (num_classes,), in the intersection of
-                truth and prediction, in their union, in the prediction and in the truth.
+            results: For each image four tensors (num_classes,) with the pixels of each class in
+                the intersection of ground truth and prediction, in their union, in the prediction,
+                and in the ground truth.
         """
         metrics = super().compute_metrics(results)
         if self.per_class and not self.format_only:
@@ -38,17 +37,3 @@ class IoUMetric(MMSegIoUMetric):
                 if union:
                     metrics[f'IoU.{name.strip()}'] = round(100 * (intersection / union).item(), 2)
         return metrics
-
-
-@METRICS.register_module()
-class DumpSegResults(DumpResults):
-    """MMEngine's ``DumpResults`` without the scores of every class at every pixel, which no memory
-    holds for a whole data set.
-
-    All arguments are MMEngine's.
-    """
-
-    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Stores the samples of a batch."""
-        slim = [{k: v for k, v in s.items() if k != 'seg_logits'} for s in data_samples]
-        super().process(data_batch, slim)

@@ -1,14 +1,13 @@
-"""Test-time augmentation of instance segmentation."""
+"""Test-time augmentation for instance segmentation."""
 
 import torch
 from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from mmwf.registry import MODELS
 
-#: Dimensions of a (n, height, width) mask that a flip reverses.
+#: Dimensions of masks (n, height, width) to flip for each direction.
 FLIPPED_DIMS = {'horizontal': [2], 'vertical': [1], 'diagonal': [1, 2]}
 
 
@@ -25,15 +24,15 @@ def _flip_boxes(boxes: Tensor, shape: tuple[int, int], direction: str) -> Tensor
 
 @MODELS.register_module()
 class InstanceTTAModel(BaseTTAModel):
-    """Joins the detections of flipped and resized views of an image.
+    """Merges the detections of flipped and resized views of an image.
 
-    All boxes of all views go through one non-maximum suppression for each class, and each box that
-    is left keeps the mask of its own view. (mmdet's DetTTAModel refuses models with masks.)
+    Class-wise non-maximum suppression runs on the boxes of all views together, and each remaining
+    box keeps the mask of its view. (mmdet's DetTTAModel does not support masks.)
 
     Args:
         module: The detector; its predictions are in coordinates of the original image.
-        iou_threshold: Of two boxes of a class that overlap by more than this, the better one stays.
-        max_per_img: The most detections to keep.
+        iou_threshold: IoU threshold of the non-maximum suppression.
+        max_per_img: Maximum number of detections per image.
         data_preprocessor: As in MMEngine.
     """
 
@@ -49,24 +48,29 @@ class InstanceTTAModel(BaseTTAModel):
         self.max_per_img = max_per_img
 
     def test_step(self, data: dict) -> list:
-        """Maps the views of a batch of images to one sample for each image.
+        """Predicts one merged sample per image.
 
         Args:
             data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
+
+        Returns:
+            A data sample for each image.
         """
         for samples in data['data_samples']:
             for sample in samples:
                 direction = sample.flip_direction if sample.flip else None
-                # The detector must not know: mmdet's cascade would flip masks that it has yet to
-                # paste to boxes which it does not flip.
+                # Hide the flip from the detector: mmdet's cascade would flip the masks back but not
+                # the boxes into which it then pastes them.
                 sample.set_metainfo(dict(flip=False, flip_back=direction))
         return super().test_step(data)
 
     def merge_preds(self, data_samples_list: list[list]) -> list:
-        """Maps, for each image, the samples of its views to one sample."""
+        """Merges the samples of each image's views into one sample."""
         return [self._merge_views(views) for views in data_samples_list]
 
     def _merge_views(self, views: list):
+        from torchvision.ops import batched_nms
+
         merged = InstanceData.cat([self._unflip(view) for view in views])
         keep = batched_nms(merged.bboxes, merged.scores, merged.labels, self.iou_threshold)
         sample = views[0]
@@ -74,7 +78,7 @@ class InstanceTTAModel(BaseTTAModel):
         return sample
 
     def _unflip(self, view) -> InstanceData:
-        """Returns the predictions of one view, flipped back."""
+        """Returns the predictions of a view in coordinates of the unflipped image."""
         instances = view.pred_instances
         direction = view.flip_back
         if direction:

@@ -1,9 +1,8 @@
-"""What a dynamic layer computes, apart from its parameters.
+"""Functional operations of the dynamic layers.
 
-Each public function states the contract (shapes, checks, errors) and hands over to the current
-backend: ``'eager'`` (batched PyTorch, the default) or ``'naive'`` (loops over the images, the truth
-of the tests). A faster kernel is a module with functions of the same names and one entry in
-``BACKENDS``; layers and state dicts do not change.
+Each public function checks shapes and calls the current backend: ``'eager'`` (batched PyTorch, the
+default) or ``'naive'`` (a loop over images, the reference in tests). A new backend is a module with
+functions of the same names and one entry in ``BACKENDS``; layers and state dicts do not change.
 """
 
 from contextlib import contextmanager
@@ -29,28 +28,28 @@ _current = 'eager'
 
 
 def get_backend() -> str:
-    """Returns the name of the backend in use."""
+    """Returns the name of the current backend."""
     return _current
 
 
 def set_backend(name: str) -> None:
-    """Chooses the backend of every dynamic layer in this process.
+    """Sets the backend of all dynamic layers in this process.
 
     Args:
         name: One of ``BACKENDS``.
 
     Raises:
-        ValueError: If there is no such backend.
+        ValueError: If the backend is unknown.
     """
     global _current
     if name not in BACKENDS:
-        raise ValueError(f'Expected a backend out of {sorted(BACKENDS)}, got {name!r}.')
+        raise ValueError(f'Expected backend to be one of {sorted(BACKENDS)}, got {name!r}.')
     _current = name
 
 
 @contextmanager
 def use_backend(name: str):
-    """Chooses the backend inside a ``with`` block; see :func:`set_backend`."""
+    """Sets the backend inside a ``with`` block; see :func:`set_backend`."""
     previous = get_backend()
     set_backend(name)
     try:
@@ -68,20 +67,21 @@ def _check(condition: bool, expected: str, **tensors: Tensor) -> None:
 def bilateral_weight(a: Tensor, p: Tensor, u: Tensor, v: Tensor, *, scale: float) -> Tensor:
     """Computes ``(silu(a) u)^T (silu(p) v) * scale`` for each image (paper eq. 8).
 
-    Both orders of evaluation give the same result; the eager backend takes the cheaper one.
+    The product can also be evaluated as ``u^T (silu(a)^T silu(p)) v``; the eager backend takes the
+    cheaper order.
 
     Args:
-        a: The left branch, (B, M, R).
-        p: The right branch, (B, M, S).
-        u: Back to the input width, (R, C).
-        v: To the output width, (S, D).
-        scale: A factor that is applied before the products.
+        a: Left branch before its activation, (B, M, R).
+        p: Right branch before its activation, (B, M, S).
+        u: Projection to the input width, (R, C).
+        v: Projection to the output width, (S, D).
+        scale: Factor, applied before the products so that fp16 does not overflow.
 
     Returns:
         The weight update of each image, (B, C, D).
 
     Raises:
-        ValueError: If the shapes do not fit together.
+        ValueError: If the shapes do not match.
     """
     _check(
         a.dim() == p.dim() == 3
@@ -98,13 +98,13 @@ def bilateral_weight(a: Tensor, p: Tensor, u: Tensor, v: Tensor, *, scale: float
 
 
 def normalize_weight(delta: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """Computes ``delta / (||delta||_2 + 1)``, the norm taken over ``dim``.
+    """Computes ``delta / (||delta||_2 + 1)``, with the norm over ``dim``.
 
-    The result has a norm below 1, whatever the prediction: this keeps training stable.
+    The norm of the result is below 1, which keeps training stable.
 
     Args:
         delta: Predicted weights, any shape.
-        dim: The dimensions of the norm.
+        dim: Dimensions over which the norm is computed.
     """
     return delta / (torch.linalg.vector_norm(delta, dim=dim, keepdim=True) + 1)
 
@@ -114,15 +114,15 @@ def dynamic_linear(x: Tensor, weight: Tensor, delta: Tensor, bias: Tensor) -> Te
 
     Args:
         x: Tokens, (B, ..., C).
-        weight: The static part, input-first, (C, D).
-        delta: The predicted part, (B, C, D).
+        weight: Static weight, input-first, (C, D).
+        delta: Weight update of each image, (B, C, D).
         bias: (D,).
 
     Returns:
         (B, ..., D).
 
     Raises:
-        ValueError: If the shapes do not fit together.
+        ValueError: If the shapes do not match.
     """
     _check(
         x.dim() >= 3
@@ -144,16 +144,16 @@ def dynamic_dwconv2d(x: Tensor, weight: Tensor, delta: Tensor, bias: Tensor) -> 
     Zero padding keeps the size; the stride is 1.
 
     Args:
-        x: (B, H, W, C).
-        weight: The static kernel, (C, 1, K, K) with K odd.
-        delta: The predicted kernel, (B, C, K, K).
+        x: Tokens, (B, H, W, C).
+        weight: Static kernel, (C, 1, K, K) with K odd.
+        delta: Kernel update of each image, (B, C, K, K).
         bias: (C,).
 
     Returns:
         (B, H, W, C).
 
     Raises:
-        ValueError: If the shapes do not fit together.
+        ValueError: If the shapes do not match.
     """
     c, k = weight.shape[0], weight.shape[-1]
     _check(

@@ -1,10 +1,10 @@
-"""The operations of the dynamic layers as one reads them in the paper: one image at a time.
+"""The reference backend: a loop over images that follows the equations of the paper.
 
-Slow on purpose. These functions are the truth that every faster implementation is tested against,
-and they evaluate each product in the paper's order, so that they also give the paper's cost.
+Other backends are tested against it. Products are evaluated in the order of the paper, so counting
+its operations gives the multiply-adds of the paper.
 
 Shapes: B images, H x W tokens (N = H W, M after pooling), C input width, D output width,
-R and S the two hidden widths of the bilateral prediction, K kernel size.
+R and S hidden widths of the two bilateral branches, K kernel size.
 """
 
 import torch

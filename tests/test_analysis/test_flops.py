@@ -1,9 +1,5 @@
-"""The cost of a model, against arithmetic by hand and against the paper's table."""
+"""Multiply-adds, against arithmetic by hand and the paper's tables."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmwf.analysis.flops import MultiplyAddCounter, count_multiply_adds
-from mmwf.apis.environment import import_task_library
+from mmwf.libraries import import_task_library
 from mmwf.models import WeightFormer
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +75,7 @@ def test_a_small_weightformer_costs_what_arithmetic_says():
     )
 
 
-def test_the_order_of_evaluation_is_the_papers_unless_asked_otherwise():
+def test_the_order_of_evaluation_is_the_papers_by_default():
     model = Backboned(WeightFormer(dict(embed_dims=16, depth=2, mlp_ratio=4), patch_size=4))
     paper = count_multiply_adds(model, (128, 128))['total']
     assert count_multiply_adds(model, (128, 128), backend='eager')['total'] < paper
@@ -106,7 +102,7 @@ def test_the_papers_detection_costs(name, backbone_and_neck, total):
     assert counts['bbox_head'] == pytest.approx(385.6e9, rel=1e-3)
     parts = ('backbone', 'neck', 'rpn_head', 'bbox_head')
     assert counts['total'] == sum(counts[part] for part in parts)
-    assert not any(p.is_meta for p in model.parameters())  # the model is still there
+    assert not any(p.is_meta for p in model.parameters())  # the model is unchanged
 
     with_masks = count_multiply_adds(model, (1024, 1024), mask_head=True)
     # Three heads on 100 boxes: four convolutions, one transposed, the class maps.
@@ -157,7 +153,7 @@ def test_the_papers_total_holds_with_and_without_the_auxiliary_head():
 
 
 @pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``')
-def test_a_segmentors_auxiliary_head_is_apart():
+def test_a_segmentors_auxiliary_head_is_counted_on_request():
     import_task_library(SimpleNamespace(get=lambda key: 'mmseg'))
     init_default_scope('mmseg')
     head = dict(type='FCNHead', in_channels=8, num_convs=1, num_classes=3, concat_input=False)
@@ -191,25 +187,3 @@ def test_a_denoiser_costs_what_its_paper_says(arch, giga):
 def test_a_model_without_backbone_is_an_error():
     with pytest.raises(ValueError, match='a backbone or a denoiser, got Linear'):
         count_multiply_adds(nn.Linear(2, 2), (32, 32))
-
-
-def run_tool(*arguments):
-    return subprocess.run(
-        [sys.executable, 'tools/analysis_tools/get_flops.py', *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
-    )
-
-
-def test_the_tool_prints_json_or_a_table_that_says_what_is_counted():
-    config = CLASSIFICATION.format('weightformer-tiny')
-    result = run_tool(config, '--shape', '224', '224', '--json')
-    counts = json.loads(result.stdout)  # nothing but JSON
-    assert counts['convention'] == 'multiply-adds'
-    assert {'backbone', 'neck', 'total', 'params'} <= set(counts)
-    result = run_tool('--help')
-    assert 'proposals' in result.stdout and 'mask head is not counted' in result.stdout
-    result = run_tool('configs/classification/weightformer-tinny.py')
-    assert 'Did you mean' in result.stderr and 'Traceback' not in result.stderr

@@ -1,4 +1,4 @@
-"""Effective receptive fields, against fields that are known beforehand."""
+"""Effective receptive fields, against known ones."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def test_the_response_is_the_derivative_of_the_central_token(randomize):
         assert field[row, column].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_static_network_sees_what_its_convolutions_reach(randomize):
+def test_a_static_network_sees_the_pixels_its_convolutions_reach(randomize):
     model = randomize(weightformer(dynamic_blocks='none'))
     field = effective_receptive_field(model, [images(11 * PATCH)])
     reached = torch.zeros(11, 11)
@@ -64,14 +64,14 @@ def test_a_dynamic_network_sees_every_pixel(layers, randomize):
     assert (effective_receptive_field(model, [images(12 * PATCH)]) > 0).all()
 
 
-def test_it_has_a_response_behind_a_fresh_layer_norm():
-    """Its output sums to zero over the channels, whatever the image."""
+def test_it_is_not_zero_after_a_layer_norm_at_initialisation():
+    """The output of the norm sums to zero over the channels for any image."""
     model = weightformer()
     assert model(images(12))[0].sum(dim=1).abs().max() < 1e-12
     assert effective_receptive_field(model, [images(12)])[4:8, 4:8].min() > 1e-6
 
 
-def test_images_count_alike_whatever_the_batches(randomize):
+def test_the_batch_size_does_not_matter(randomize):
     model, batch = randomize(weightformer(drop_rate=0.5)).train(), images(12, 3)
     whole = effective_receptive_field(model, [batch])
     assert_close(effective_receptive_field(model, [batch[:1], batch[1:]]), whole)

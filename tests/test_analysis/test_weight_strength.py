@@ -50,7 +50,7 @@ def test_it_is_the_ratio_of_the_norms(model):
             assert ratio.item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_predictor_that_gives_zero_has_no_strength(model):
+def test_a_predictor_that_outputs_zero_has_no_strength(model):
     nn.init.zeros_(model.blocks[4].mlp.fc1.predictor.v)
     strength = measure_weight_strength(model, [images()])
     assert strength.pop('blocks.4.mlp.fc1').tolist() == [0, 0, 0]
@@ -58,7 +58,7 @@ def test_a_predictor_that_gives_zero_has_no_strength(model):
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
-def test_recording_leaves_training_as_it_is(model, with_cp):
+def test_recording_does_not_change_training(model, with_cp):
     model.with_cp = with_cp
     batch, results = images(), []
     for record in (False, True):
@@ -87,7 +87,7 @@ def test_nothing_is_recorded_after_the_block(model):
 
 
 def test_errors_say_what_was_expected(model):
-    with pytest.raises(ValueError, match='dynamic layers, and Linear has none'):
+    with pytest.raises(ValueError, match='dynamic layers, but Linear has none'):
         measure_weight_strength(nn.Linear(2, 2), [images()])
     with pytest.raises(ValueError, match='at least one image'):
         measure_weight_strength(model, [])

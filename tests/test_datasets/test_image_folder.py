@@ -1,4 +1,4 @@
-"""Images with labels."""
+"""Labelled images."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.registry import DATASETS
 
-from mmwf.datasets.digits import write_digits
+from mmwf.datasets.toy.digits import write_digits
 from mmwf.errors import UserError
 
 
@@ -28,7 +28,7 @@ def test_images_are_pixels_with_the_labels_of_their_folders(digits):
     assert torch.equal(rgb[5]['inputs'][:1], grey[5]['inputs'])  # the scans are grey
 
 
-def test_a_mirror_image_is_the_image_mirrored(digits):
+def test_images_are_flipped_horizontally(digits):
     folder = dict(type='mmwf.ImageFolder', data_root=str(digits), image_size=32)
     plain = DATASETS.build(folder)[0]['inputs']
     mirrored = DATASETS.build(dict(folder, flip_prob=1.0))[0]['inputs']

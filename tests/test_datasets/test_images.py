@@ -20,7 +20,7 @@ def test_the_crop_is_the_middle_square():
 
 
 @pytest.mark.parametrize('width, height', [(7, 31), (64, 33), (16, 16), (9, 10), (501, 375)])
-def test_the_crop_has_the_size_that_is_asked_for(width, height):
+def test_the_crop_has_the_requested_size(width, height):
     assert center_crop(Image.new('RGB', (width, height)), 16).size == (16, 16)
 
 

@@ -12,7 +12,7 @@ COUNTS = (3, 2)  # of images in the two shards
 
 
 def write(folder, moments, **changes):
-    """Writes two shards; the labels count the images."""
+    """Writes two shards; the label of an image is its index."""
     settings = dict(
         vae='a-vae',
         vae_hash='cafe',
@@ -29,7 +29,7 @@ def write(folder, moments, **changes):
 
 @pytest.fixture
 def moments():
-    """Means and standard deviations of five images and their mirror images."""
+    """Means and standard deviations of five images and their flips."""
     means = torch.randn(5, 2, *SHAPE)
     return torch.cat([means, torch.full_like(means, 0.5)], dim=2)
 
@@ -69,7 +69,7 @@ def test_latents_have_the_scaled_mean_and_deviation(folder, moments, flip):
     assert torch.allclose(drawn.std(0), torch.tensor(1.0), atol=0.08)
 
 
-def test_half_of_the_latents_are_of_the_mirror_image(tmp_path, moments):
+def test_half_of_the_latents_are_of_the_flipped_image(tmp_path, moments):
     moments[:, 0, :4], moments[:, 1, :4] = -100, 100
     write(tmp_path, moments)
     dataset = LatentDataset(tmp_path)
@@ -85,7 +85,7 @@ def test_workers_read_every_image_once(folder):
     assert labels == [0, 1, 2, 3, 4]
 
 
-def test_a_data_set_can_be_sent_to_another_process(folder):
+def test_a_dataset_can_be_pickled(folder):
     dataset = LatentDataset(folder, flip_prob=0)
     copy = pickle.loads(pickle.dumps(dataset))
     torch.manual_seed(1)
@@ -95,13 +95,13 @@ def test_a_data_set_can_be_sent_to_another_process(folder):
 
 
 def test_a_wrong_shape_is_an_error_that_names_both(folder):
-    with pytest.raises(ValueError, match=r'shape \(4, 32, 32\), and .* have \(4, 2, 3\)'):
+    with pytest.raises(ValueError, match=r'shape \(4, 32, 32\), got \(4, 2, 3\) in '):
         LatentDataset(folder, shape=(4, 32, 32))
 
 
 def test_another_vae_than_expected_is_an_error(folder):
     LatentDataset(folder, vae_hash='cafe')
-    with pytest.raises(ValueError, match=r'a-vae \(cafe\), expected those of beef'):
+    with pytest.raises(ValueError, match=r'the VAE beef, got those of cafe \(a-vae\)'):
         LatentDataset(folder, vae_hash='beef')
 
 
@@ -120,9 +120,9 @@ def test_no_shards_are_an_error_that_names_the_tool(tmp_path):
 
 def test_a_missing_shard_is_an_error(folder):
     shard(folder, 0).unlink()
-    for damaged in ('refuse', 'skip'):
+    for on_error in ('raise', 'skip'):
         with pytest.raises(ValueError, match='1 of 2 shards are missing in .*: 0'):
-            LatentDataset(folder, damaged=damaged)
+            LatentDataset(folder, on_error=on_error)
 
 
 @pytest.mark.parametrize('content', [slice(-5), slice(100), slice(0)])
@@ -131,15 +131,15 @@ def test_a_truncated_shard_is_named_or_skipped(folder, content):
     path.write_bytes(path.read_bytes()[content])
     with pytest.raises(ValueError, match=rf'The shard {path} is damaged or truncated'):
         LatentDataset(folder)
-    dataset = LatentDataset(folder, damaged='skip')
+    dataset = LatentDataset(folder, on_error='skip')
     assert [dataset[i]['data_samples'].label for i in range(len(dataset))] == [3, 4]
 
 
-def test_a_file_of_something_else_is_no_shard(folder):
+def test_another_safetensors_file_is_not_a_shard(folder):
     path = shard(folder, 1)
     data = path.read_bytes()
     path.write_bytes(data.replace(b'mmwf_latents', b'mmwf_patents'))
-    with pytest.raises(ValueError, match=rf'{path} is no shard of latents'):
+    with pytest.raises(ValueError, match=rf'{path} is not a shard of latents'):
         LatentDataset(folder)
 
 
@@ -163,13 +163,13 @@ def test_a_flipped_bit_is_found_when_the_image_is_read(folder):
                     dataset[index]
 
 
-def test_the_next_image_takes_the_place_of_a_damaged_one(folder):
+def test_a_damaged_image_is_replaced_by_the_next(folder):
     path = shard(folder, 1)
     damage(path, path.read_bytes().index(torch.tensor(4).numpy().tobytes()))  # the last label
-    dataset = LatentDataset(folder, damaged='skip')
+    dataset = LatentDataset(folder, on_error='skip')
     assert [dataset[i]['data_samples'].label for i in range(5)] == [0, 1, 2, 3, 0]
 
 
-def test_an_unknown_way_to_treat_damage_is_an_error(folder):
-    with pytest.raises(ValueError, match="'refuse' or 'skip', got 'ignore'"):
-        LatentDataset(folder, damaged='ignore')
+def test_an_unknown_on_error_is_an_error(folder):
+    with pytest.raises(ValueError, match="on_error to be 'raise' or 'skip', got 'ignore'"):
+        LatentDataset(folder, on_error='ignore')

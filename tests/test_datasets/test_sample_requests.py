@@ -1,5 +1,3 @@
-"""Requests for samples."""
-
 from collections import Counter
 
 from mmengine.registry import DATASETS

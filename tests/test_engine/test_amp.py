@@ -1,10 +1,12 @@
+"""Mixed precision on GPU and CPU."""
+
 import pytest
 import torch
 from torch import nn
 
 from mmwf.engine import AmpOptimWrapper
 
-needs_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason='is about machines without a GPU')
+needs_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason='needs a machine without a GPU')
 
 
 def make(**kwargs):
@@ -13,7 +15,7 @@ def make(**kwargs):
 
 
 @needs_cpu
-def test_on_a_cpu_it_computes_in_bf16_and_steps():
+def test_on_a_cpu_it_trains_in_bf16():
     layer, wrapper = make()
     before = layer.weight.detach().clone()
     with wrapper.optim_context(layer):
@@ -32,7 +34,7 @@ def test_its_state_survives_a_round_trip():
     assert other.state_dict()['param_groups'] == wrapper.state_dict()['param_groups']
 
 
-def test_a_gpu_that_has_bf16_computes_in_it(monkeypatch):
+def test_a_gpu_with_bf16_uses_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: True)
     _, wrapper = make()
@@ -40,7 +42,7 @@ def test_a_gpu_that_has_bf16_computes_in_it(monkeypatch):
 
 
 @needs_cpu
-def test_fp16_on_a_cpu_is_an_error_that_says_what_to_take():
+def test_fp16_on_a_cpu_is_an_error_that_suggests_bf16():
     with pytest.raises(ValueError, match="Expected dtype 'bfloat16' on a CPU, got 'float16'"):
         make(dtype='float16')
 

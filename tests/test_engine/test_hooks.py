@@ -1,10 +1,15 @@
+"""Hooks: matching checkpoints, gradients in fp16, seeds of resumed runs."""
+
 from types import SimpleNamespace
 
 import pytest
+import torch
+import torch.distributed as dist
 from mmengine.logging import MMLogger
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-from mmwf.engine import CheckpointMatchHook
+from mmwf.engine import CheckpointMatchHook, Fp16CompressionHook, ResumeSeedHook
 
 
 class Classifier(nn.Module):
@@ -21,16 +26,16 @@ def load(hook, state_dict, resume=False):
     hook.after_load_checkpoint(runner, dict(state_dict=state_dict))
 
 
-def test_a_checkpoint_of_the_same_model_is_welcome():
+def test_a_checkpoint_of_the_same_model_is_accepted():
     load(CheckpointMatchHook(strict=True), Classifier().state_dict())
 
 
-def test_names_of_data_parallel_models_are_understood():
+def test_keys_of_data_parallel_models_are_accepted():
     state_dict = {f'module.{k}': v for k, v in Classifier().state_dict().items()}
     load(CheckpointMatchHook(strict=True), state_dict)
 
 
-def test_starting_from_it_may_change_the_head():
+def test_load_from_may_change_the_head():
     load(CheckpointMatchHook(), Classifier(classes=7).state_dict())
 
 
@@ -45,6 +50,46 @@ def test_another_backbone_is_an_error_that_names_the_first_keys():
         load(CheckpointMatchHook(), Classifier(width=5).state_dict())
 
 
-def test_a_file_of_something_else_is_an_error():
+def test_a_checkpoint_of_an_unrelated_model_is_an_error():
     with pytest.raises(ValueError, match=r'0 of 4 keys matched; missing: .*unexpected: weight'):
         load(CheckpointMatchHook(), nn.Linear(2, 2).state_dict())
+
+
+@pytest.fixture
+def process_group(tmp_path):
+    """A group with this process alone; its gradients are all-reduced all the same."""
+    store = dist.FileStore(str(tmp_path / 'store'), 1)
+    dist.init_process_group('gloo', store=store, rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason='torch was built without gloo')
+@pytest.mark.parametrize(('compress', 'expected'), [(True, 1.0), (False, 1 + 2.0**-14)])
+def test_gradients_are_rounded_to_fp16_in_the_all_reduce_and_stay_fp32(
+    process_group, compress, expected
+):
+    model = DistributedDataParallel(nn.Linear(1, 1, bias=False))
+    if compress:
+        Fp16CompressionHook().before_train(
+            SimpleNamespace(model=model, logger=MMLogger.get_current_instance())
+        )
+    model(torch.full((1, 1), 1 + 2.0**-14)).sum().backward()  # fp16 has a step of 2^-10 at 1
+    assert model.module.weight.grad.item() == expected
+    assert model.module.weight.grad.dtype == torch.float32
+
+
+def test_a_single_process_logs_that_nothing_is_compressed():
+    messages = []
+    runner = SimpleNamespace(model=nn.Linear(1, 1), logger=SimpleNamespace(info=messages.append))
+    Fp16CompressionHook().before_train(runner)
+    assert messages == ['Fp16CompressionHook: one process, so no gradients are exchanged.']
+
+
+def test_a_resumed_run_draws_other_random_numbers():
+    drawn = []
+    for iteration in (0, 100, 100):
+        torch.manual_seed(7)
+        ResumeSeedHook().before_train(SimpleNamespace(seed=7, iter=iteration))
+        drawn.append(torch.rand(1).item())
+    assert drawn[0] != drawn[1] == drawn[2]

@@ -1,4 +1,4 @@
-"""Which learning rate and weight decay each parameter gets."""
+"""Layer-wise learning rate decay: learning rate and weight decay of each parameter."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 import mmwf  # noqa: F401
-from mmwf.apis.environment import import_task_library
+from mmwf.libraries import import_task_library
 from mmwf.models import WeightFormer
 
 LR, DECAY = 1e-3, 0.1
@@ -94,7 +94,7 @@ def test_every_parameter_gets_its_rate_and_decay(model):
     assert groups[0]['name'] == 'lr=0.000125, weight_decay=0.1'
 
 
-def test_detectron2s_rule_spares_only_layer_norms(model):
+def test_detectron2s_rule_excludes_only_layer_norms_from_decay(model):
     model.neck = mmwf.models.LayerNorm2d(8)
     _, of_parameter = groups_of(model, layer_decay_rate=1.0, norm_decay_mult=0.0)
     for name, (_, decay) in of_parameter.items():
@@ -125,7 +125,7 @@ def test_frozen_parameters_are_left_out():
     )
 
 
-def test_errors_say_what_is_missing(model):
+def test_a_bad_rate_or_backbone_is_an_error(model):
     for bad in (dict(), dict(layer_decay_rate=0), dict(layer_decay_rate='0.7')):
         with pytest.raises(ValueError, match=r'layer_decay_rate to be a number in \(0, 1\]'):
             groups_of(model, **bad)
@@ -167,7 +167,7 @@ MODEL_CONFIGS = {
 
 
 @pytest.mark.parametrize('scope', MODEL_CONFIGS)
-def test_it_serves_every_library(scope):
+def test_it_works_with_every_library(scope):
     import_task_library(SimpleNamespace(get=lambda key: scope))
     with DefaultScope.overwrite_default_scope(scope):
         model = MODELS.build(MODEL_CONFIGS[scope])
@@ -178,7 +178,7 @@ def test_it_serves_every_library(scope):
     assert others == {(1.0, DECAY)}
 
 
-def test_a_step_uses_the_rates(model):
+def test_a_step_uses_the_learning_rates(model):
     wrapper = build_optim_wrapper(
         model,
         dict(

@@ -21,7 +21,7 @@ def images():
     return torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
 
 
-def test_a_classifier_sees_what_mmpretrain_sees(classifier, images, tmp_path):
+def test_a_classifier_gives_the_scores_of_mmpretrain(classifier, images, tmp_path):
     extractor = build_extractor(classifier).requires_grad_(False)
     features, logits = extractor(images)
     assert features.shape == (3, 16)
@@ -44,19 +44,19 @@ def test_a_classifier_sees_what_mmpretrain_sees(classifier, images, tmp_path):
     assert torch.allclose(logits.softmax(1), expected, atol=1e-6)
 
 
-def test_a_classifier_may_look_at_enlarged_images(classifier, images):
+def test_images_may_be_enlarged_for_a_classifier(classifier, images):
     small = images[:, :, :8, :8]
     large = [
         cv2.resize(image.permute(1, 2, 0).numpy(), (32, 32), interpolation=cv2.INTER_CUBIC)
         for image in small
     ]
     large = torch.from_numpy(np.stack(large)).permute(0, 3, 1, 2)
-    enlarging = build_extractor(dict(classifier, image_size=32))
-    assert torch.equal(enlarging(small)[1], build_extractor(classifier)(large)[1])
-    assert enlarging.description['image_size'] == 32
+    resizing = build_extractor(dict(classifier, image_size=32))
+    assert torch.equal(resizing(small)[1], build_extractor(classifier)(large)[1])
+    assert resizing.description['image_size'] == 32
 
 
-def test_the_description_tells_weights_apart(classifier, tmp_path):
+def test_the_description_identifies_the_weights(classifier, tmp_path):
     first = build_extractor(classifier).description
     checkpoint = torch.load(classifier['checkpoint'])
     checkpoint['state_dict']['head.fc.bias'] += 1
@@ -73,7 +73,7 @@ def test_a_missing_checkpoint_is_an_error_that_says_how_to_train_it(classifier):
 
 
 def test_a_missing_config_is_an_error(classifier):
-    with pytest.raises(UserError, match=r'(?s)judges the images.*none\.py.*extractor\.config'):
+    with pytest.raises(UserError, match=r'(?s)generated images: .*none\.py.*extractor\.config'):
         build_extractor(dict(classifier, config='none.py'))
 
 
@@ -99,21 +99,21 @@ def test_inception_gives_features_and_unbiased_logits(tmp_path, images, monkeypa
 
 
 @pytest.mark.parametrize('content', [None, {}, 'no weights'])
-def test_without_the_inception_weights_an_error_says_what_to_fetch(tmp_path, content):
+def test_without_the_inception_weights_an_error_says_what_to_download(tmp_path, content):
     path = tmp_path / 'inception.pth'
     if content is not None:
         torch.save(content, path)
-    with pytest.raises(UserError, match=r'(?s)Fetch its weights from https://.*weights=FILE'):
+    with pytest.raises(UserError, match=r'(?s)Download its weights from https://.*weights=FILE'):
         build_extractor(dict(type='inception', weights=str(path)))
 
 
-def test_nothing_in_the_inception_file_is_run(tmp_path):
+def test_no_code_in_the_inception_file_is_executed(tmp_path):
     path = tmp_path / 'inception.pth'
     torch.save({'fc.bias': print}, path)
-    with pytest.raises(UserError, match='holds pickled objects'):
+    with pytest.raises(UserError, match='was not unpickled'):
         build_extractor(dict(type='inception', weights=str(path)))
 
 
-def test_an_unknown_extractor_is_an_error_that_names_those_there_are():
+def test_an_unknown_extractor_is_an_error_that_lists_the_known():
     with pytest.raises(ValueError, match=r"\['inception', 'classifier'\], got 'vgg'"):
         build_extractor(dict(type='vgg'))

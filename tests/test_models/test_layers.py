@@ -1,10 +1,11 @@
-"""The layers without predicted weights, and the order of the blocks."""
+"""The static layers, and the order of the layers in the blocks."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
+from torchvision.ops import StochasticDepth
 
 from mmwf.models.layers import DropPath, DWConv2d, DynamicBlock, Mlp, PatchEmbed, StaticBlock
 
@@ -47,7 +48,7 @@ def test_dwconv_convolves_each_channel_of_a_token_grid(grid, kernel_size):
         assert_close(out[..., c], expected[:, 0])
 
 
-def test_drop_path_does_nothing_in_evaluation_or_at_rate_zero():
+def test_drop_path_is_the_identity_in_evaluation_and_at_rate_zero():
     x = torch.randn(4, 3)
     assert DropPath(0.9).eval()(x) is x
     assert DropPath(0.0).train()(x) is x
@@ -59,7 +60,7 @@ def test_drop_path_keeps_the_expected_value():
     assert out.mean().item() == pytest.approx(1, abs=0.02)  # five standard deviations
 
 
-def test_drop_path_leaves_out_whole_images():
+def test_drop_path_drops_whole_images():
     x = torch.rand(64, 3, 2, 5) + 1
     out = DropPath(0.5)(x)
     dropped = (out == 0).flatten(1)
@@ -74,6 +75,15 @@ def test_drop_path_keeps_half_precision(dtype):
     assert DropPath(0.5)(torch.ones(4, 2, dtype=dtype)).dtype == dtype
 
 
+@pytest.mark.parametrize('training', [True, False])
+def test_drop_path_is_the_row_mode_of_torchvision(training):
+    x = torch.randn(64, 3, 2, 5)
+    torch.manual_seed(1)
+    expected = StochasticDepth(0.2, mode='row').train(training)(x)
+    torch.manual_seed(1)
+    assert torch.equal(DropPath(0.2).train(training)(x), expected)
+
+
 def test_mlp_uses_the_exact_gelu():
     mlp = Mlp(nn.Linear(4, 8), nn.Linear(8, 4)).double()
     x = torch.randn(2, 3, 5, 4, dtype=torch.float64)
@@ -82,17 +92,17 @@ def test_mlp_uses_the_exact_gelu():
     assert_close(mlp(x), hidden @ mlp.fc2.weight.T + mlp.fc2.bias)
 
 
-def test_mlp_drops_behind_both_layers_in_training_only():
+def test_mlp_drops_after_both_layers_in_training_only():
     ones = torch.ones(1, 10, 10, 4)
     mlp = Mlp(nn.Identity(), nn.Identity(), drop_rate=0.5)
     gelu = F.gelu(torch.ones(())).item()
     values = {round(v, 4) for v in mlp(ones).unique().tolist()}
-    assert values == {0.0, round(4 * gelu, 4)}  # each of two dropouts doubles what it keeps
+    assert values == {0.0, round(4 * gelu, 4)}  # each dropout doubles kept values
     assert_close(mlp.eval()(ones), ones * gelu)
 
 
 class Scale(nn.Module):
-    """A stand-in for a layer, recognisable by its factor."""
+    """A dummy layer, recognisable by its factor."""
 
     def __init__(self, factor):
         super().__init__()
@@ -107,14 +117,14 @@ class Shift(nn.Module):
         return x + 1
 
 
-def test_a_static_block_is_residual_to_its_input():
-    # dwconv sees x itself; norm2 stands before the MLP and not in the residual stream.
+def test_a_static_block_adds_both_branches_to_its_input():
+    # The input of dwconv is x itself; norm2 is before the MLP and not in the residual stream.
     block = StaticBlock(dwconv=Scale(2), norm2=Shift(), mlp=Scale(5))
     x = torch.randn(2, 3, 3, 4)
     assert_close(block(x), 3 * x + 5 * (3 * x + 1))
 
 
-def test_a_dynamic_block_is_residual_to_its_normalised_input():
+def test_a_dynamic_block_adds_both_branches_to_its_normalised_input():
     block = DynamicBlock(norm1=Scale(-7), dwconv=Scale(2), norm2=Shift(), mlp=Scale(5))
     x = torch.randn(2, 3, 3, 4)
     y = -7 * x
@@ -128,5 +138,5 @@ def test_drop_path_acts_on_the_mlp_branch_only(block_type):
         dwconv=Scale(2), norm2=nn.Identity(), mlp=Scale(5), drop_path_rate=0.5, **norm1
     )
     out = block(torch.ones(64, 1, 1, 1)).flatten()
-    assert set(out.tolist()) == {3.0, 3.0 + 2 * 15.0}  # convolved always, MLP dropped or doubled
+    assert set(out.tolist()) == {3.0, 3.0 + 2 * 15.0}  # MLP dropped or doubled, dwconv always
     assert set(block.eval()(torch.ones(64, 1, 1, 1)).flatten().tolist()) == {18.0}

@@ -1,6 +1,6 @@
-"""The weight predictors against the formulas of the paper and of their own docstrings.
+"""The weight predictors against the equations of the paper and the formulas in their docstrings.
 
-The paper's formulas are computed here step by step, for one image (H, W, C) at a time.
+The equations are evaluated here step by step, for one image (H, W, C) at a time.
 """
 
 import inspect
@@ -11,9 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmwf import ops
+from mmwf.analysis.flops import MultiplyAddCounter
 from mmwf.models.layers import (
     DWCONV_PREDICTORS,
     LINEAR_PREDICTORS,
@@ -33,22 +33,22 @@ def tokens(b, h, w):
     return torch.randn(b, h, w, WIDTH, dtype=torch.float64)
 
 
-# The formulas of the docstrings ------------------------------------------------------------------
+# Formulas in the docstrings -----------------------------------------------------------------------
 
 
 def docstring_formula(predictor, key, **sizes):
-    """Evaluates ``KEY: formula`` in the docstring of a predictor."""
+    """Evaluates the formula after ``KEY:`` in the docstring of a predictor."""
     match = re.search(rf'^{key}: (.+)$', inspect.getdoc(predictor), flags=re.MULTILINE)
-    assert match, f'expected a line "{key}: ..." in the docstring of {type(predictor).__name__}'
+    assert match, f'Expected a line "{key}: ..." in the docstring of {type(predictor).__name__}.'
     return eval(match[1], {'__builtins__': {}}, sizes)
 
 
 @pytest.mark.parametrize('width', [8, 12])
-@pytest.mark.parametrize('out_width', [32, 4])  # of fc1, and narrower as of fc2
+@pytest.mark.parametrize('out_width', [32, 4])  # wider than C as for fc1, narrower as for fc2
 @pytest.mark.parametrize('grid', GRIDS + [(14, 14)])
 @pytest.mark.parametrize(('kind', 'name'), ALL)
 @torch.no_grad()
-def test_size_and_cost_are_those_of_the_docstring(kind, name, grid, out_width, width):
+def test_counts_are_those_of_the_docstring(kind, name, grid, out_width, width):
     if kind == 'linear':
         predictor = LINEAR_PREDICTORS[name](width, out_width)
     else:
@@ -60,21 +60,20 @@ def test_size_and_cost_are_those_of_the_docstring(kind, name, grid, out_width, w
     parameters = sum(p.numel() for p in predictor.parameters())
     assert docstring_formula(predictor, 'Parameters', **sizes) == parameters
 
-    # The naive backend evaluates in the order of the paper's formula.
-    with ops.use_backend('naive'), FlopCounterMode(display=False) as counter:
-        predictor(torch.randn(1, h, w, width))
-    multiply_adds = counter.get_total_flops() / 2
-    assert docstring_formula(predictor, 'Multiply-adds', **sizes) == multiply_adds
-    assert predictor.cost(h, w) == multiply_adds
+    x = torch.randn(1, h, w, width)
+    # The naive backend evaluates products in the order of the paper's equations.
+    with ops.use_backend('naive'), MultiplyAddCounter() as counter:
+        predictor(x)
+    assert docstring_formula(predictor, 'Multiply-adds', **sizes) == counter.total
 
 
 def test_the_correlation_scales_before_it_sums():
-    # 4096 tokens of 64^2 sum to 4 million after pooling: fp16 holds no more than 65504.
+    # The sum over 1024 pooled tokens is 4 million, and the largest fp16 number is 65504.
     x = torch.full((1, 64, 64, 4), 64.0, dtype=torch.float16)
     assert_close(correlate_tokens(x), torch.full((1, 4, 4), 1024.0).half(), rtol=1e-2, atol=0)
 
 
-# The formulas of the paper -----------------------------------------------------------------------
+# Equations of the paper ---------------------------------------------------------------------------
 
 
 def silu(x):
@@ -86,7 +85,7 @@ def gelu(x):
 
 
 def pool_2x2(image, keep_odd):
-    """Means over 2 x 2 cells of (H, W, C); an odd last row or column is dropped or kept."""
+    """2 x 2 average pooling of (H, W, C); an odd last row or column is dropped or kept."""
     h, w, _ = image.shape
     rounding = math.ceil if keep_odd else math.floor
     cells = [
@@ -98,7 +97,7 @@ def pool_2x2(image, keep_odd):
 
 
 def bilateral_by_hand(predictor, image):
-    """SPEC section 2, with the released layout of the joint projection."""
+    """Paper eq. 8, with the two projections side by side as in the released model."""
     h, w, c = image.shape
     wa, wb = predictor.proj.weight[: c // 4], predictor.proj.weight[c // 4 :]
     ba, bb = predictor.proj.bias[: c // 4], predictor.proj.bias[c // 4 :]
@@ -147,7 +146,7 @@ LINEAR_BY_HAND = {
 @pytest.mark.parametrize('grid', [*GRIDS, (2, 2), (4, 6)])
 @pytest.mark.parametrize('name', LINEAR_BY_HAND)
 @torch.no_grad()
-def test_a_dynamic_linear_layer_is_the_papers_formula(name, grid, randomize):
+def test_a_dynamic_linear_layer_follows_the_equation_of_the_paper(name, grid, randomize):
     layer = randomize(DynamicLinear(WIDTH, 4 * WIDTH, name), std=1).double()
     x = tokens(2, *grid)
     for image, actual in zip(x, layer(x), strict=True):
@@ -160,7 +159,7 @@ def test_a_dynamic_linear_layer_is_the_papers_formula(name, grid, randomize):
 
 
 def cells_of(image):
-    """The means over a 3 x 3 grid of (H, W, C), cell by cell."""
+    """Average-pools (H, W, C) to a 3 x 3 grid; yields row, column and mean of each cell."""
     h, w, _ = image.shape
     for i in range(3):
         for j in range(3):
@@ -170,7 +169,7 @@ def cells_of(image):
 
 
 def adaptive_by_hand(predictor, image):
-    """SPEC section 3, before the normalisation."""
+    """Paper eq. 11, before normalisation."""
     first, _, second = predictor.mlp
     delta = torch.zeros(WIDTH, 3, 3, dtype=image.dtype)
     for i, j, mean in cells_of(image):
@@ -186,7 +185,7 @@ def dwconv_gap_by_hand(predictor, image):
 
 
 def conv_3x3_by_hand(image, weight):
-    """A 3 x 3 convolution of (H, W, C) with zero padding."""
+    """3 x 3 convolution of (H, W, C) with zero padding."""
     h, w, _ = image.shape
     padded = F.pad(image, (0, 0, 1, 1, 1, 1))
     shifted = [padded[i : i + h, j : j + w] @ weight[:, :, i, j].T for i, j in SHIFTS]
@@ -223,7 +222,7 @@ DWCONV_BY_HAND = {
 @pytest.mark.parametrize('grid', [*GRIDS, (2, 4)])
 @pytest.mark.parametrize('name', DWCONV_BY_HAND)
 @torch.no_grad()
-def test_a_dynamic_convolution_is_the_papers_formula(name, grid, randomize):
+def test_a_dynamic_convolution_follows_the_equation_of_the_paper(name, grid, randomize):
     layer = randomize(DynamicDWConv2d(WIDTH, predictor=name), std=1).double()
     h, w = grid
     x = tokens(2, h, w)

@@ -1,4 +1,4 @@
-"""SimpleFPN against the same pyramid written out with functions, and LayerNorm2d in every scope."""
+"""SimpleFPN against a functional reference, and LayerNorm2d in the scope of every library."""
 
 import pytest
 import torch
@@ -14,13 +14,13 @@ from mmwf.models import LayerNorm2d, SimpleFPN
 def neck():
     torch.manual_seed(0)
     neck = SimpleFPN(in_channels=16, out_channels=8)
-    for parameter in neck.parameters():  # norms too, so that their place matters
+    for parameter in neck.parameters():  # also of the norms, so that their position matters
         torch.nn.init.normal_(parameter, std=0.3)
     return neck
 
 
 def norm(x, weight, bias):
-    """Channel-first LayerNorm as detectron2 writes it."""
+    """Channels-first LayerNorm as in detectron2."""
     mean = x.mean(1, keepdim=True)
     variance = (x - mean).pow(2).mean(1, keepdim=True)
     return weight[:, None, None] * (x - mean) / (variance + 1e-6).sqrt() + bias[:, None, None]
@@ -44,7 +44,7 @@ def reference(x, state):
 
 
 @pytest.mark.parametrize('size', [(4, 6), (5, 7), (2, 2)])
-def test_levels_are_what_vitdet_says(neck, size):
+def test_levels_are_those_of_vitdet(neck, size):
     x = torch.randn(2, 16, *size)
     outs = neck(x)
     expected = reference(x, neck.state_dict())
@@ -62,7 +62,7 @@ def test_fewer_levels_are_the_same_levels(neck):
     assert all(torch.equal(out, level) for out, level in zip(outs[:2], expected, strict=True))
 
 
-def test_tuple_and_tensor_give_the_same(neck):
+def test_tuple_and_tensor_inputs_give_the_same_outputs(neck):
     x = torch.randn(1, 16, 4, 4)
     for a, b in zip(neck(x), neck((x,)), strict=True):
         assert torch.equal(a, b)
@@ -73,15 +73,15 @@ def test_every_parameter_gets_a_gradient(neck):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in neck.parameters())
 
 
-def test_wrong_inputs_are_named(neck):
-    with pytest.raises(ValueError, match=r'one map \(B, 16, H, W\), got .*\(1, 8, 4, 4\)'):
+def test_invalid_inputs_and_arguments_are_named(neck):
+    with pytest.raises(ValueError, match=r'one feature map \(B, 16, H, W\), got .*\(1, 8, 4, 4\)'):
         neck(torch.randn(1, 8, 4, 4))
-    with pytest.raises(ValueError, match='one map'):
+    with pytest.raises(ValueError, match='one feature map'):
         neck((torch.randn(1, 16, 4, 4), torch.randn(1, 16, 4, 4)))
     with pytest.raises(ValueError, match='multiple of 4, got 18'):
         SimpleFPN(in_channels=18)
     for factors in [(), (1, 2), (2, 2), (3,)]:
-        with pytest.raises(ValueError, match='scale_factors out of'):
+        with pytest.raises(ValueError, match=r'\(4, 2, 1, 0.5\) in decreasing order'):
             SimpleFPN(in_channels=16, scale_factors=factors)
 
 
@@ -94,14 +94,14 @@ def test_mmcv_builds_the_norm_in_every_scope(scope, name):
     assert isinstance(layer, LayerNorm2d) and layer.eps == 1e-5
 
 
-def test_norm_keeps_the_layout_and_normalises_channels():
+def test_norm_normalises_channels_and_returns_a_contiguous_tensor():
     x = torch.randn(2, 8, 3, 5) * 4 + 2
     y = LayerNorm2d(8)(x)
     assert y.is_contiguous()
     torch.testing.assert_close(y, norm(x, torch.ones(8), torch.zeros(8)), rtol=1e-4, atol=1e-5)
 
 
-def test_a_pyramid_is_not_rounded_to_bf16(neck):
+def test_a_pyramid_is_not_cast_to_bf16_under_autocast(neck):
     with torch.autocast('cpu', torch.bfloat16):
         assert all(out.dtype == torch.float32 for out in neck(torch.randn(1, 16, 4, 4)))
     x = torch.randn(1, 16, 4, 4, dtype=torch.float64)

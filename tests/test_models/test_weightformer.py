@@ -1,4 +1,4 @@
-"""The backbone's options: what it returns, what is dynamic, what is trained, what is refused."""
+"""The options of the backbone: outputs, dynamic blocks and layers, bad arguments."""
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def test_negative_out_indices_count_from_the_end(randomize):
     assert all(torch.equal(a, b) for a, b in zip(model(x), expected, strict=True))
 
 
-def test_out_types_hold_the_same_numbers(randomize):
+def test_out_types_are_reshapes_and_means_of_the_same_features(randomize):
     model = randomize(build(out_indices=(1, -1))).eval()
     x = images()
     outs = {}
@@ -76,7 +76,7 @@ def test_without_final_norm_the_last_output_is_not_normalised(randomize):
     ('height', 'width', 'grid'),
     [(50, 33, (4, 3)), (16, 80, (1, 5)), (64, 16, (4, 1)), (16, 16, (1, 1)), (3, 5, (1, 1))],
 )
-def test_any_image_size_will_do_and_counts_as_zero_padded(height, width, grid, randomize):
+def test_any_image_size_is_accepted_and_zero_padded(height, width, grid, randomize):
     model = randomize(build()).eval()
     x = images(2, height, width)
     padded = torch.zeros(2, 3, grid[0] * 16, grid[1] * 16)
@@ -88,7 +88,7 @@ def test_any_image_size_will_do_and_counts_as_zero_padded(height, width, grid, r
 
 
 @pytest.mark.parametrize('dynamic_layers', [('fc1', 'dwconv'), ('fc1', 'fc2', 'dwconv')])
-def test_other_images_do_not_change_mine(dynamic_layers, randomize):
+def test_outputs_do_not_depend_on_other_images_of_the_batch(dynamic_layers, randomize):
     model = randomize(build(dynamic_layers=dynamic_layers)).double().eval()
     x = images(3, dtype=torch.float64)
     others = torch.cat([torch.zeros_like(x[:1]), x[1:2], 10 * torch.randn_like(x[:1])])
@@ -96,17 +96,17 @@ def test_other_images_do_not_change_mine(dynamic_layers, randomize):
     assert_close(model(x[1:2])[0][0], model(x)[0][1])
 
 
-def test_the_receptive_field_is_the_whole_image_where_blocks_are_dynamic(randomize):
+def test_the_receptive_field_is_global_with_dynamic_blocks_only(randomize):
     x = images(1, 256, 256, torch.float64)
     changed = x.clone()
-    changed[..., :16, :16] += 1  # the first of 16 x 16 tokens; five 3 x 3 convolutions reach five
+    changed[..., :16, :16] += 1  # one of 16 x 16 tokens; five 3 x 3 convolutions have radius five
     for blocks, reaches in (('every-third', True), ('none', False)):
         model = randomize(build(dynamic_blocks=blocks)).double().eval()
         far = (model(changed)[0] - model(x)[0])[0, :, -1, -1]
         assert (far.abs().max() > 0) == reaches
 
 
-def test_other_channels_and_patch_sizes():
+def test_other_channels_and_patch_sizes_are_accepted():
     model = build(in_channels=5, patch_size=8)
     assert model(torch.randn(1, 5, 24, 17))[0].shape == (1, 16, 3, 3)
 
@@ -148,7 +148,7 @@ def test_dynamic_layers(layers):
 
 
 @pytest.mark.parametrize('name', LINEAR_PREDICTORS)
-def test_the_linear_predictor_is_the_one_asked_for(name):
+def test_the_requested_linear_predictor_is_built(name):
     model = build(linear_predictor=name, dynamic_layers=('fc1', 'fc2'))
     assert type(model.blocks[1].mlp.fc1.predictor) is LINEAR_PREDICTORS[name]
     assert type(model.blocks[1].mlp.fc2.predictor) is LINEAR_PREDICTORS[name]
@@ -156,7 +156,7 @@ def test_the_linear_predictor_is_the_one_asked_for(name):
 
 
 @pytest.mark.parametrize('name', DWCONV_PREDICTORS)
-def test_the_dwconv_predictor_is_the_one_asked_for(name):
+def test_the_requested_dwconv_predictor_is_built(name):
     model = build(dwconv_predictor=name)
     assert type(model.blocks[1].dwconv.predictor) is DWCONV_PREDICTORS[name]
     assert model(images())[0].isfinite().all()
@@ -174,13 +174,13 @@ def test_the_dwconv_predictor_is_the_one_asked_for(name):
         (dict(out_type='cls_token'), "'featmap', 'avg_featmap', 'raw'.*'cls_token'"),
         (dict(out_indices=5), r'\[-5, 4\].*got 5'),
         (dict(out_indices=(-6,)), r'\[-5, 4\].*got -6'),
-        (dict(out_indices=()), 'rising'),
-        (dict(out_indices=(3, 1)), r'rising.*\(3, 1\)'),
-        (dict(out_indices=(4, -1)), 'rising'),
+        (dict(out_indices=()), 'increasing'),
+        (dict(out_indices=(3, 1)), r'increasing.*\(3, 1\)'),
+        (dict(out_indices=(4, -1)), 'increasing'),
         (dict(dynamic_blocks='every-second'), "'every-third', 'all', 'none'.*'every-second'"),
         (dict(dynamic_blocks=[5]), r'dynamic_blocks in \[-5, 4\].*got 5'),
         (dict(dynamic_layers=('fc3',)), "'fc1', 'fc2', 'dwconv'.*'fc3'"),
-        (dict(dynamic_layers='fc1'), "list out of .*'fc1'"),
+        (dict(dynamic_layers='fc1'), "list of names in .*'fc1'"),
         (dict(linear_predictor='magic'), "'bilateral'.*'magic'"),
         (dict(dwconv_predictor='magic'), "'adaptive'.*'magic'"),
         (dict(arch=dict(ARCH, embed_dims=18, mlp_ratio=2)), 'multiples of 4, got 18 -> 36'),
@@ -190,11 +190,11 @@ def test_the_dwconv_predictor_is_the_one_asked_for(name):
         (dict(frozen_stages=-2), r'\[-1, 5\].*got -2'),
     ],
 )
-def test_a_bad_argument_is_refused_with_what_was_expected(kwargs, message):
+def test_a_bad_argument_is_rejected_with_what_was_expected(kwargs, message):
     with pytest.raises(ValueError, match=message):
         build(**kwargs)
 
 
-def test_an_unknown_argument_is_not_swallowed():
+def test_an_unknown_argument_is_rejected():
     with pytest.raises(TypeError, match='img_size'):
         build(img_size=224)

@@ -1,14 +1,14 @@
-"""The network against tensors of the released model, and against the sizes in the paper."""
+"""The backbone against tensors of the released model and the model sizes of the paper."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmwf import ops
+from mmwf.analysis.flops import MultiplyAddCounter
+from mmwf.checkpoints.released_keys import released_to_mmwf
 from mmwf.models import WeightFormer
-from mmwf.released_keys import released_to_mmwf
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 backends = pytest.mark.parametrize('backend', sorted(ops.BACKENDS))
@@ -16,14 +16,14 @@ precisions = pytest.mark.parametrize('dtype', list(TOLERANCE))
 
 
 def relative_error(actual, expected):
-    """The largest difference, relative to the largest expected value."""
+    """Largest difference, relative to the largest expected value."""
     assert actual.shape == expected.shape
     return ((actual - expected).abs().max() / expected.abs().max()).item()
 
 
 @pytest.fixture
 def build(golden_arch, released_weights):
-    """Makes the golden backbone and its head's weight and bias."""
+    """Builds the golden backbone; returns it with the weight and bias of its head."""
 
     def make(dtype, **kwargs):
         model = WeightFormer(golden_arch, out_type='raw', **kwargs).to(dtype)
@@ -81,7 +81,7 @@ def test_logits_and_gradients_are_those_of_the_released_model(build, golden, bac
 
 
 ARCHS = [
-    # arch, embed_dims, trained at, parameters and multiply-adds (G) with 1000 classes
+    # arch, embed_dims, image size, parameters and multiply-adds (G) with 1000 classes
     ('tiny', 192, 224, 7_074_184, 1.124),
     ('small', 384, 224, 27_492_136, 4.428),
     ('base', 384, 448, 27_492_136, 17.663),
@@ -89,22 +89,22 @@ ARCHS = [
 
 
 @pytest.mark.parametrize(('arch', 'embed_dims', 'size', 'parameters', 'giga_macs'), ARCHS)
-def test_size_and_cost_are_the_papers(arch, embed_dims, size, parameters, giga_macs):
-    model = WeightFormer(arch, out_type='avg_featmap')
+def test_counts_are_those_of_the_paper(arch, embed_dims, size, parameters, giga_macs):
+    model = WeightFormer(arch, out_type='avg_featmap').eval()
     head = nn.Linear(embed_dims, 1000)
     assert sum(p.numel() for m in (model, head) for p in m.parameters()) == parameters
     assert model.depth == 17
     assert model.dynamic_blocks == (1, 4, 7, 10, 13, 16)
-    # The naive backend evaluates in the order of the paper's formula.
-    with torch.no_grad(), ops.use_backend('naive'), FlopCounterMode(display=False) as counter:
+    # The naive backend evaluates products in the order of the paper's equations.
+    with torch.no_grad(), ops.use_backend('naive'), MultiplyAddCounter() as counter:
         head(model(torch.zeros(1, 3, size, size))[0])
-    assert counter.get_total_flops() / 2e9 == pytest.approx(giga_macs, abs=0.0005)
+    assert counter.total / 1e9 == pytest.approx(giga_macs, abs=0.0005)
 
 
 @pytest.mark.parametrize(
     ('alias', 'arch'), [('t', 'tiny'), ('S', 'small'), ('b', 'base'), ('Tiny', 'tiny')]
 )
-def test_short_names_are_the_same_arch(alias, arch):
+def test_short_names_are_aliases_of_the_arch(alias, arch):
     with torch.device('meta'):
         short, full = WeightFormer(alias), WeightFormer(arch)
     assert [(n, p.shape) for n, p in short.named_parameters()] == [

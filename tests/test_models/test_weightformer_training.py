@@ -1,4 +1,4 @@
-"""What training needs of the backbone: initialisation, regularisation, freezing, layer depths."""
+"""Training the backbone: initialisation, regularisation, precision, freezing, layer depths."""
 
 import pytest
 import torch
@@ -85,7 +85,7 @@ def test_init_cfg_pretrained_loads_a_checkpoint(tmp_path, randomize):
         (dict(arch=dict(ARCH, drop_path_rate=0.1)), 0.1),
     ],
 )
-def test_drop_path_rises_linearly_from_zero(kwargs, last):
+def test_drop_path_increases_linearly_from_zero(kwargs, last):
     with torch.device('meta'):
         model = build(**kwargs)
     rates = [block.drop_path.drop_prob for block in model.blocks]
@@ -114,8 +114,8 @@ def test_training_under_bfloat16_autocast_gives_finite_gradients():
         assert parameter.grad.dtype == torch.float32
 
 
-def test_every_parameter_is_trained(randomize):
-    # DistributedDataParallel fails on parameters without a gradient.
+def test_every_parameter_has_a_gradient(randomize):
+    # DistributedDataParallel fails on parameters without one.
     model = randomize(build(dynamic_layers=('fc1', 'fc2', 'dwconv'))).double()
     out = model(images().double())[0]
     (out * torch.randn_like(out)).sum().backward()
@@ -124,14 +124,14 @@ def test_every_parameter_is_trained(randomize):
 
 
 @pytest.mark.parametrize('frozen_stages', [-1, 2])
-def test_checkpointing_changes_neither_outputs_nor_gradients(frozen_stages):
+def test_gradient_checkpointing_changes_neither_outputs_nor_gradients(frozen_stages):
     model = build(drop_path_rate=0.5, drop_rate=0.1, frozen_stages=frozen_stages)
     x = images(4)
     results = []
     for with_cp in (False, True):
         model.with_cp = with_cp
         model.zero_grad()
-        torch.manual_seed(1)  # the same drop path in both, also when it is computed again
+        torch.manual_seed(1)  # the same drop path in both runs
         out = model(x)[0]
         (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
         results.append([out, *(p.grad for p in model.parameters() if p.requires_grad)])
@@ -139,7 +139,7 @@ def test_checkpointing_changes_neither_outputs_nor_gradients(frozen_stages):
         assert_close(checkpointed, plain, rtol=0, atol=0)
 
 
-def test_checkpointing_computes_each_block_again():
+def test_gradient_checkpointing_recomputes_each_block():
     model = build(with_cp=True)
     calls = []
     for block in model.blocks:
@@ -152,7 +152,7 @@ def test_checkpointing_computes_each_block_again():
 
 
 @pytest.mark.parametrize('frozen_stages', [-1, 0, 1, 3, 5])
-def test_frozen_stages_are_not_trained_and_stay_in_evaluation(frozen_stages):
+def test_frozen_stages_are_not_trained_and_stay_in_evaluation_mode(frozen_stages):
     model = build(frozen_stages=frozen_stages, drop_path_rate=0.5)
     frozen = ['patch_embed.', 'init_norm.'] if frozen_stages >= 0 else []
     frozen += [f'blocks.{i}.' for i in range(frozen_stages)]
@@ -167,7 +167,7 @@ def test_frozen_stages_are_not_trained_and_stay_in_evaluation(frozen_stages):
     assert not any(module.training for module in model.eval().modules())
 
 
-def test_a_frozen_backbone_still_passes_its_input_to_what_is_trained():
+def test_unfrozen_blocks_after_frozen_ones_are_trained():
     model = build(frozen_stages=4)
     model(images())[0].square().sum().backward()
     assert {name.split('.')[0] for name, p in model.named_parameters() if p.grad is not None} == {
@@ -193,13 +193,13 @@ def test_every_parameter_has_its_layer_depth(prefix):
 
 
 @pytest.mark.parametrize('name', ['head.fc.weight', 'neck.0.bias', 'decode_head.conv_seg.weight'])
-def test_what_is_outside_the_backbone_is_the_last_layer(name):
+def test_parameters_outside_the_backbone_are_in_the_last_layer(name):
     assert build().get_layer_depth(name, 'backbone.') == (6, 7)
 
 
 @pytest.mark.parametrize(
     'name', ['pos_embed', 'blocks.5.mlp.fc1.weight', 'blocks.x.norm1.weight', 'normal.weight', '']
 )
-def test_a_name_that_is_no_parameter_has_no_layer_depth(name):
-    with pytest.raises(ValueError, match='is no parameter of this WeightFormer'):
+def test_a_name_that_is_not_a_parameter_is_rejected(name):
+    with pytest.raises(ValueError, match='is not a parameter of this WeightFormer'):
         build().get_layer_depth(f'backbone.{name}', 'backbone.')

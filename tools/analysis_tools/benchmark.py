@@ -1,7 +1,6 @@
-"""Measures throughput and memory of backbones against resolution; see --help."""
+"""Measures throughput and memory at several resolutions; see --help."""
 
-from mmwf.apis.benchmark import main
-from mmwf.apis.environment import run
+from mmwf.commands import run
 
 if __name__ == '__main__':
-    run(main)
+    run('benchmark')

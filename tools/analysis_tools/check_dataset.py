@@ -1,7 +1,6 @@
-"""Checks that the data of a config are there and fit its model; see --help."""
+"""Checks that the data of a config fit its model; see --help."""
 
-from mmwf.apis.check_dataset import main
-from mmwf.apis.environment import run
+from mmwf.commands import run
 
 if __name__ == '__main__':
-    run(main)
+    run('check-dataset')

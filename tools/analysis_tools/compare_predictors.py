@@ -1,7 +1,6 @@
-"""Compares the ways to predict weights on handwritten digits; see --help."""
+"""Trains all weight predictors on handwritten digits and compares them; see --help."""
 
-from mmwf.apis.compare_predictors import main
-from mmwf.apis.environment import run
+from mmwf.commands import run
 
 if __name__ == '__main__':
-    run(main)
+    run('compare-predictors')

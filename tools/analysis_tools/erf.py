@@ -1,7 +1,6 @@
-"""Draws and measures the effective receptive field of a backbone; see --help."""
+"""Plots the effective receptive field of a backbone; see --help."""
 
-from mmwf.apis.environment import run
-from mmwf.apis.erf import main
+from mmwf.commands import run
 
 if __name__ == '__main__':
-    run(main)
+    run('erf')

@@ -1,7 +1,6 @@
-"""Draws the curves of trainings: loss, learning rate, metrics; see --help."""
+"""Plots loss, learning rate and metrics of trainings; see --help."""
 
-from mmwf.apis.environment import run
-from mmwf.apis.plot_logs import main
+from mmwf.commands import run
 
 if __name__ == '__main__':
-    run(main)
+    run('plot-logs')

@@ -1,7 +1,6 @@
-"""Draws the strength of the predicted weights against the depth; see --help."""
+"""Plots the strength of the predicted weights against the depth; see --help."""
 
-from mmwf.apis.environment import run
-from mmwf.apis.weight_strength import main
+from mmwf.commands import run
 
 if __name__ == '__main__':
-    run(main)
+    run('weight-strength')

@@ -1,7 +1,6 @@
-"""Encodes a folder of images with a VAE; see --help."""
+"""Encodes an image folder with a VAE, for latent diffusion; see --help."""
 
-from mmwf.apis.encode_latents import main
-from mmwf.apis.environment import run
+from mmwf.commands import run
 
 if __name__ == '__main__':
-    run(main)
+    run('imagenet-to-latents')

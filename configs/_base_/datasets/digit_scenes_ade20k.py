@@ -1,14 +1,14 @@
-# Digits on photographs in ADE20K's layout, written by tools/dataset_converters/digit_scenes.py. The
-# label 0 is the background, a class like the ten digits; crowds and soft edges are the ignored 255.
-_base_ = 'ade20k_512.py'
+# Digits on photographs in ADE20K's folders, written by tools/dataset_converters/digit_scenes.py.
+# Label 0 is the background, a class like the ten digits; crowds and soft edges are 255 (ignored).
+_base_ = 'ade20k_format_512.py'
 
 data_help = """The scenes come with the project: python tools/dataset_converters/digit_scenes.py
 (bash tools/quickstart.sh does it by itself)."""
 
+# No flips: a mirrored digit is another digit or not a digit at all.
 train_pipeline = [
     dict(type='mmwf.LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    # No flip: a digit in a mirror is another class, or none.
     dict(type='RandomResize', scale=(68, 68), ratio_range=(0.8, 1.25), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(64, 64), cat_max_ratio=0.95),
     dict(type='PackSegInputs'),
@@ -19,14 +19,20 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-tta_pipeline = _base_.tta_pipeline
-tta_pipeline[1].transforms[0] = [
-    dict(type='Resize', scale=(size, size), keep_ratio=True) for size in (60, 68, 76)
+tta_pipeline = [
+    dict(type='mmwf.LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale=(size, size), keep_ratio=True) for size in (60, 68, 76)],
+            [dict(type='RandomFlip', prob=0.0)],
+            [dict(type='LoadAnnotations')],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
 ]
-tta_pipeline[1].transforms[1] = [dict(type='RandomFlip', prob=0.0)]
 
 scenes = dict(
-    type='BaseSegDataset',
     data_root='data/scenes/ade20k',
     metainfo=dict(
         classes=('background', *'0123456789'),

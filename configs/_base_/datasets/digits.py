@@ -6,7 +6,7 @@ data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3, to_r
 
 train_pipeline = [
     dict(type='mmwf.LoadImageFromFile'),
-    # Handwriting varies in place and slant, and the scans are few.
+    # Handwriting varies in position and slant, and there are few scans.
     dict(type='RandomCrop', crop_size=32, padding=3),
     dict(type='Rotate', angle=10.0, prob=0.5, random_negative_prob=0.5, pad_val=0),
     dict(type='PackInputs'),

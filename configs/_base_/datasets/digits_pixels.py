@@ -1,4 +1,4 @@
-# Handwritten digits at the 8 x 8 pixels of their scans, in grey, to generate; see digits.py.
+# Handwritten digits for generation: the scans of digits.py at their own 8 x 8 pixels, in grey.
 data_help = """The digits come with the project: python tools/dataset_converters/digits.py
 (bash tools/quickstart.sh does it by itself)."""
 
@@ -15,7 +15,7 @@ test_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='mmwf.SampleRequests', num_samples=500, num_classes=10),
 )
-# The quick start's classifier reads the samples.
+# Samples are classified by the quick start's classifier.
 test_evaluator = dict(
     type='mmwf.GenerationMetric',
     extractor=dict(

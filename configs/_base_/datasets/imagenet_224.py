@@ -12,9 +12,7 @@ data_preprocessor = dict(
 bgr_mean = data_preprocessor['mean'][::-1]
 bgr_std = data_preprocessor['std'][::-1]
 
-train_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
+augmentation = [
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
         type='RandAugment',  # rand-m9-mstd0.5-inc1
@@ -34,11 +32,16 @@ train_pipeline = [
         fill_color=bgr_mean,
         fill_std=bgr_std,
     ),
+]
+train_pipeline = [
+    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
+    *augmentation,
     dict(type='PackInputs'),
 ]
 test_pipeline = [
     dict(type='mmwf.LoadImageFromFile'),
-    # To a square, whatever the aspect ratio, as the released weights were tested.
+    # To a square, ignoring the aspect ratio, as the released weights were tested.
     dict(type='Resize', scale=(256, 256), backend='pillow', interpolation='bicubic'),
     dict(type='CenterCrop', crop_size=224),
     dict(type='PackInputs'),

@@ -1,4 +1,4 @@
-# Latents of ImageNet-1K at 256 x 256 to train on, and 50,000 samples to test with, as DiT does.
+# Latents of ImageNet-1K at 256 x 256 for training, and 50,000 samples for testing, as in DiT.
 data_help = """Latents of ImageNet-1K: get the images (see configs/classification) and the VAE
 data/sd-vae-ft-ema (see configs/generation/README.md), then run
 python tools/dataset_converters/imagenet_to_latents.py data/imagenet/train \\
@@ -21,7 +21,7 @@ test_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='mmwf.SampleRequests', num_samples=50000, num_classes=1000, seed=0),
 )
-# Compared with the statistics of ADM, which DiT uses too.
+# ADM's reference statistics, which DiT uses too.
 test_evaluator = dict(
     type='mmwf.GenerationMetric',
     extractor=dict(type='inception'),

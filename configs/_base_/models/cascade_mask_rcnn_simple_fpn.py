@@ -1,13 +1,14 @@
-# Cascade Mask R-CNN in the manner of ViTDet: three box heads, each at a higher IoU.
+# Cascade Mask R-CNN in the style of ViTDet: three box heads with rising IoU thresholds.
 #
-# mmdet's cascade differs from detectron2's, in which the paper's numbers were made:
+# The paper's numbers come from detectron2's cascade, from which mmdet's differs:
 # - Losses of the stages: detectron2 sums them and scales the gradient into the RoI features by 1/3.
-#   The loss weights below give the features the same gradient, and AdamW does not mind the scale of
-#   the heads' own.
-# - Box losses are L1 (mmdet's cascade has smooth L1), proposals are 1000 in training (2000).
-# - Left as mmdet has them, since they are hard-wired: one mask head in each stage (detectron2: one
-#   on the first stage's proposals), which costs 5.3 M parameters, and by the weights above counts
-#   as one in the loss; and every stage samples 512 boxes anew (detectron2: only the first).
+#   The loss weights below give the features the same gradient. They also scale the gradients of the
+#   heads themselves, to which AdamW is invariant.
+# - Changed here to detectron2's values: L1 box losses (mmdet's cascade: smooth L1) and 1000
+#   proposals in training (mmdet's cascade: 2000).
+# - Hard-wired in mmdet, so kept: one mask head in each stage (detectron2: a single one, on the
+#   proposals of the first stage), which costs 5.3 M parameters and with the weights above counts as
+#   one in the loss; and every stage samples 512 boxes anew (detectron2: only the first).
 _base_ = 'mask_rcnn_simple_fpn.py'
 
 model = dict(

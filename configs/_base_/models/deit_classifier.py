@@ -1,11 +1,11 @@
-# DeiT without distillation, for comparison: same loss and mixing as weightformer_classifier.py.
+# DeiT without distillation, for comparison: same loss and mixing as weightformer_classifier.py. A
+# config sets backbone.arch and head.in_channels, the width of that arch.
 model = dict(
     type='ImageClassifier',
-    backbone=dict(type='VisionTransformer', arch='deit-tiny', img_size=224, patch_size=16),
+    backbone=dict(type='VisionTransformer', img_size=224, patch_size=16),
     head=dict(
         type='VisionTransformerClsHead',
         num_classes=1000,
-        in_channels=192,
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
     init_cfg=[

@@ -1,6 +1,7 @@
-# Mask R-CNN in the manner of ViTDet (detectron2, projects/ViTDet): a plain backbone, a simple
-# feature pyramid, and heads with convolutions and channel-first LayerNorms. All of the same size,
-# whatever the backbone; a leaf sets neck.in_channels to the backbone's width.
+# Mask R-CNN as in ViTDet (detectron2, projects/ViTDet): a plain backbone, a simple feature pyramid,
+# and heads with convolutions and channel-first LayerNorms, of the same size for every backbone. A
+# config sets the backbone, without a final norm and with a drop path rate of 0.1 at every size, and
+# neck.in_channels, its width.
 norm_cfg = dict(type='mmwf.LayerNorm2d', eps=1e-6)
 
 model = dict(
@@ -11,13 +12,11 @@ model = dict(
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
         pad_mask=True,
-        # Zeros after normalisation, always to 1024 x 1024, in training and in testing: the input
-        # of an image does not depend on the others of its batch.
+        # Pads with zeros after normalisation to 1024 x 1024, in training and in testing, so that
+        # the input of an image does not depend on the other images of the batch.
         pad_size_divisor=1024,
     ),
-    # The last block without a final norm; drop path 0.1 for every size.
-    backbone=dict(type='mmwf.WeightFormer', arch='tiny', drop_path_rate=0.1, final_norm=False),
-    neck=dict(type='mmwf.SimpleFPN', in_channels=192, out_channels=256),
+    neck=dict(type='mmwf.SimpleFPN', out_channels=256),
     rpn_head=dict(
         type='RPNHead',
         in_channels=256,
@@ -87,7 +86,7 @@ model = dict(
             sampler=dict(
                 type='RandomSampler', num=256, pos_fraction=0.5, add_gt_as_proposals=False
             ),
-            allowed_border=-1,  # anchors that cross the border of the image count too
+            allowed_border=-1,  # anchors that cross the image border are used too
             pos_weight=-1,
             debug=False,
         ),
@@ -130,5 +129,5 @@ model = dict(
     ),
 )
 
-# test.py --tta; the views are in the data's tta_pipeline.
+# Used by tools/test.py --tta, with the views in the dataset's tta_pipeline.
 tta_model = dict(type='mmwf.InstanceTTAModel', iou_threshold=0.5, max_per_img=100)

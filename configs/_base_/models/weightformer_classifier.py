@@ -1,11 +1,11 @@
-# WeightFormer with mean pooling and a linear head. The arch's drop path is the paper's.
+# WeightFormer with mean pooling and a linear head. A config sets backbone.arch, which includes the
+# paper's drop path rate, and head.in_channels, the width of that arch.
 model = dict(
     type='ImageClassifier',
-    backbone=dict(type='mmwf.WeightFormer', arch='tiny', out_type='avg_featmap'),
+    backbone=dict(type='mmwf.WeightFormer', out_type='avg_featmap'),
     head=dict(
         type='LinearClsHead',
         num_classes=1000,
-        in_channels=192,
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
         init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02),
     ),

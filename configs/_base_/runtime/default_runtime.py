@@ -1,4 +1,4 @@
-# What every task runs with.
+# Settings shared by all tasks.
 custom_imports = dict(imports=['mmwf'])  # before mmdet and mmseg: see mmwf/compat.py
 
 default_hooks = dict(
@@ -13,11 +13,11 @@ default_hooks = dict(
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),  # gloo where there is no GPU
+    dist_cfg=dict(backend='nccl'),  # replaced by gloo where there is no GPU
 )
 
 log_level = 'INFO'
 load_from = None
 resume = False
-# A fixed seed: a resumed run goes on with the same order of the data.
+# A fixed seed, so that a resumed run keeps the order of the data.
 randomness = dict(seed=0)

@@ -4,8 +4,8 @@ default_scope = 'mmengine'
 default_hooks = dict(
     logger=dict(interval=50, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=50000, save_best=None),
-    resume_seed=dict(type='mmwf.ResumeSeedHook'),  # else the noise would repeat itself
+    resume_seed=dict(type='mmwf.ResumeSeedHook'),  # else the noise repeats itself
 )
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
-# Each process draws noise of its own.
+# Each process draws its own noise.
 randomness = dict(diff_rank_seed=True)

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmwf.checkpoint import load_pretrained_backbone
+from mmwf.checkpoints import load_pretrained_backbone
 
 from ..layers import (
     DWConv2d,
@@ -36,26 +36,27 @@ def _init_linear(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-@MODELS.register_module(force=True)  # in place of the stand-in of mmwf.registry
+@MODELS.register_module(force=True)  # replaces the placeholder of mmwf.registry
 class WeightFormer(BaseModule):
     """A vision backbone without attention (arXiv 2605.01711, section 5 and figure 4).
 
     A patch embedding, then blocks of a 3 x 3 depthwise convolution and an MLP. In some blocks,
     layers predict their weights from the whole image, which makes the receptive field global at a
-    cost linear in the number of tokens. There is no position embedding and no class token: any
-    height and width will do.
+    cost linear in the number of tokens. There is no position embedding and no class token, so any
+    height and width is accepted.
 
     Args:
         arch: ``'tiny'``, ``'small'``, ``'base'`` (short ``'t'``, ``'s'``, ``'b'``), or a dict with
-            ``embed_dims``, ``depth`` and ``mlp_ratio``, and ``drop_path_rate`` unless it is 0.
+            ``embed_dims``, ``depth``, ``mlp_ratio`` and optionally ``drop_path_rate`` (default 0).
             Base is small trained at 448 x 448.
         in_channels: Channels of the image.
-        patch_size: Side of a patch in pixels, which is the stride of the feature map.
-        out_indices: The blocks whose outputs to return; negative ones count from the end.
+        patch_size: Height and width of a patch in pixels, the stride of the feature map.
+        out_indices: Indices of the blocks whose outputs are returned, in increasing order; negative
+            ones count from the end.
         out_type: ``'featmap'`` (B, C, H, W), ``'avg_featmap'`` (B, C), the mean over all tokens, or
             ``'raw'`` (B, N, C).
         dynamic_blocks: Which blocks have dynamic layers: ``'every-third'`` (1, 4, 7, ...),
-            ``'all'``, ``'none'`` (or None: the paper's static baseline), or the blocks' indices.
+            ``'all'``, ``'none'`` or None (the paper's static baseline), or a list of indices.
         dynamic_layers: Which layers of these blocks are dynamic, any of ``'fc1'``, ``'fc2'``,
             ``'dwconv'``.
         linear_predictor: How a dynamic linear layer predicts its weight, one of
@@ -63,18 +64,20 @@ class WeightFormer(BaseModule):
         dwconv_predictor: How a dynamic convolution predicts its kernel, one of
             ``DWCONV_PREDICTORS``.
         drop_rate: Dropout probability in the MLPs.
-        drop_path_rate: Stochastic depth: 0 at the first block, rising linearly to this value at the
-            last. Default: the arch's.
-        final_norm: Whether the output of the last block is normalised. Earlier outputs are not.
+        drop_path_rate: Stochastic depth rate, increasing linearly from 0 at the first block to this
+            value at the last. By default that of ``arch``.
+        final_norm: Whether to normalise the output of the last block. Outputs of earlier blocks are
+            never normalised.
         norm_eps: Epsilon of all LayerNorms.
-        frozen_stages: -1 freezes nothing, 0 the patch embedding, k also the first k blocks.
+        frozen_stages: -1 freezes nothing, 0 the patch embedding and the first norm, k > 0 also the
+            first k blocks.
         with_cp: Whether to trade compute for memory by gradient checkpointing of the blocks.
-        init_cfg: As in MMEngine. ``dict(type='Pretrained', checkpoint=FILE)`` reads released
-            weights and checkpoints of this project alike. By default every layer starts as in the
-            released code: linear weights from a normal distribution with std 0.02, cut off.
+        init_cfg: As in MMEngine. ``dict(type='Pretrained', checkpoint=FILE)`` loads released
+            weights as well as checkpoints of this project. By default initialised as in the
+            released code, linear weights from a truncated normal distribution with std 0.02.
 
     Raises:
-        ValueError: If an argument is not one of the above.
+        ValueError: If an argument is not one of the above values or is out of range.
     """
 
     arch_zoo = {
@@ -114,7 +117,7 @@ class WeightFormer(BaseModule):
         self.dynamic_blocks = self._parse_dynamic_blocks(dynamic_blocks)
         if isinstance(dynamic_layers, str) or not set(dynamic_layers) <= set(DYNAMIC_LAYERS):
             raise ValueError(
-                f'Expected dynamic_layers to be a list out of {DYNAMIC_LAYERS}, '
+                f'Expected dynamic_layers to be a list of names in {DYNAMIC_LAYERS}, '
                 f'got {dynamic_layers!r}.'
             )
         if not -1 <= frozen_stages <= self.depth:
@@ -146,7 +149,7 @@ class WeightFormer(BaseModule):
 
         self.patch_embed = PatchEmbed(in_channels, width, patch_size)
         self.init_norm = layer_norm()
-        # On the CPU also where the model is built under another default device, such as 'meta'.
+        # On the CPU even if the model is built under another default device, such as 'meta'.
         drop_path_rates = torch.linspace(0, drop_path_rate, self.depth, device='cpu').tolist()
         self.blocks = nn.ModuleList(
             build_block(i in self.dynamic_blocks, rate) for i, rate in enumerate(drop_path_rates)
@@ -166,7 +169,7 @@ class WeightFormer(BaseModule):
         expected = {'embed_dims', 'depth', 'mlp_ratio'}
         if not expected <= set(arch) <= expected | {'drop_path_rate'}:
             raise ValueError(
-                f'Expected an arch with {sorted(expected)} and perhaps drop_path_rate, '
+                f'Expected arch with keys {sorted(expected)} and optionally drop_path_rate, '
                 f'got {sorted(arch)}.'
             )
         return dict({'drop_path_rate': 0.0}, **arch)
@@ -183,7 +186,7 @@ class WeightFormer(BaseModule):
         indices = [out_indices] if isinstance(out_indices, int) else out_indices
         indices = tuple(self._parse_block_index(i, 'out_indices') for i in indices)
         if not indices or list(indices) != sorted(set(indices)):
-            raise ValueError(f'Expected rising out_indices, got {out_indices}.')
+            raise ValueError(f'Expected increasing out_indices, got {out_indices}.')
         return indices
 
     def _parse_dynamic_blocks(self, blocks: str | Sequence[int] | None) -> tuple[int, ...]:
@@ -203,7 +206,7 @@ class WeightFormer(BaseModule):
         return tuple(sorted({self._parse_block_index(i, 'dynamic_blocks') for i in blocks}))
 
     def init_weights(self) -> None:
-        """Applies ``init_cfg``; pretrained weights are read safely and must fit."""
+        """Applies ``init_cfg``; pretrained weights must match the model (``mmwf.checkpoints``)."""
         if isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained':
             load_pretrained_backbone(
                 self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix')
@@ -224,7 +227,7 @@ class WeightFormer(BaseModule):
             module.requires_grad_(False)
 
     def train(self, mode: bool = True):
-        """Sets the mode; frozen stages stay in evaluation mode."""
+        """Sets training mode; frozen stages stay in evaluation mode."""
         super().train(mode)
         self._freeze()
         return self
@@ -236,7 +239,7 @@ class WeightFormer(BaseModule):
             x: Images, (B, in_channels, height, width), of any size.
 
         Returns:
-            For each of ``out_indices`` the features in the shape that ``out_type`` says, where
+            For each of ``out_indices``, the features in the shape given by ``out_type``, with
             H = ceil(height / patch_size) and W = ceil(width / patch_size).
         """
         x = self.init_norm(self.patch_embed(x))  # (B, H, W, C)
@@ -258,18 +261,19 @@ class WeightFormer(BaseModule):
         return x.flatten(1, 2)  # (B, N, C)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Tells how deep a parameter lies, for layer-wise learning-rate decay.
+        """Returns the layer index of a parameter, for layer-wise learning-rate decay.
 
         Args:
             param_name: Full name of the parameter.
-            prefix: What stands before the backbone's own names, such as ``'backbone.'``.
+            prefix: Prefix of the backbone's parameters, such as ``'backbone.'``.
 
         Returns:
-            The layer and the number of layers: patch embedding and first norm are layer 0, block i
-            is layer i + 1, the last norm and all that is outside the backbone are the last layer.
+            The layer index and the number of layers. The patch embedding and the first norm are
+            layer 0, block i is layer i + 1, and the last norm and everything outside the backbone
+            are the last layer.
 
         Raises:
-            ValueError: If the name starts with ``prefix`` but is no parameter of this backbone.
+            ValueError: If the name starts with ``prefix`` but is not a parameter of this backbone.
         """
         num_layers = self.depth + 2
         if not param_name.startswith(prefix):
@@ -283,6 +287,7 @@ class WeightFormer(BaseModule):
         if match and int(match[1]) < self.depth:
             return int(match[1]) + 1, num_layers
         raise ValueError(
-            f'{param_name!r} is no parameter of this WeightFormer: expected {prefix}patch_embed.*, '
-            f'{prefix}init_norm.*, {prefix}blocks.0 to {self.depth - 1}.* or {prefix}norm.*.'
+            f'{param_name!r} is not a parameter of this WeightFormer: expected '
+            f'{prefix}patch_embed.*, {prefix}init_norm.*, {prefix}blocks.0 to {self.depth - 1}.* '
+            f'or {prefix}norm.*.'
         )

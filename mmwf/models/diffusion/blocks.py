@@ -1,7 +1,7 @@
-"""The blocks of the denoiser, side by side: WeightFormer's, and DiT's for comparison.
+"""The two blocks of the denoiser: WeightFormer's and, for comparison, DiT's.
 
-Both are modulated by a condition (time step and label) in the same way (adaLN-Zero of DiT). Tokens
-are (B, H, W, C).
+Both are conditioned on time step and label by adaLN-Zero (DiT, arXiv 2212.09748, section 3.2).
+Tokens are (B, H, W, C).
 """
 
 import torch.nn.functional as F
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Computes ``x * (1 + scale) + shift``: (B, H, W, C) with (B, 1, 1, C)."""
+    """Computes ``x * (1 + scale) + shift`` for x (B, H, W, C), shift and scale (B, 1, 1, C)."""
     return x * (1 + scale) + shift
 
 
 class Modulation(nn.Sequential):
-    """Makes shifts, scales and gates of the condition.
+    """Computes the adaLN-Zero shifts, scales and gates from the condition.
 
     Args:
         embed_dims: C.
-        num_outputs: How many.
+        num_outputs: Number of shifts, scales and gates together.
     """
 
     def __init__(self, embed_dims: int, num_outputs: int):
@@ -31,21 +31,22 @@ class Modulation(nn.Sequential):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over all tokens of an image.
+    """Multi-head self-attention.
 
     Args:
         embed_dims: C.
         num_heads: Number of heads.
 
     Raises:
-        ValueError: If C is not a multiple of the number of heads.
+        ValueError: If C is not a multiple of ``num_heads``.
     """
 
     def __init__(self, embed_dims: int, num_heads: int):
         super().__init__()
         if embed_dims % num_heads:
             raise ValueError(
-                f'Expected embed_dims to be a multiple of num_heads, got {embed_dims}, {num_heads}.'
+                f'Expected embed_dims to be a multiple of num_heads, got {embed_dims} and '
+                f'{num_heads}.'
             )
         self.num_heads = num_heads
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
@@ -59,11 +60,11 @@ class Attention(nn.Module):
 
 
 class ModulatedBlock(nn.Module):
-    """What the two blocks share: norms without weights of their own, an MLP, and the modulation.
+    """Base class of the two blocks: norms without affine parameters, the MLP, and the modulation.
 
     Args:
         embed_dims: C.
-        mlp: Maps (B, H, W, C) to the same shape.
+        mlp: The MLP.
     """
 
     def __init__(self, embed_dims: int, mlp: nn.Module):
@@ -75,11 +76,11 @@ class ModulatedBlock(nn.Module):
 
 
 class WeightFormerDiTBlock(ModulatedBlock):
-    """WeightFormer's block: a depthwise convolution mixes the tokens.
+    """WeightFormer's block: the token mixer is a depthwise convolution.
 
     Note:
-        As in the backbone's dynamic block, the normalised tokens *replace* the residual stream,
-        here in every block. The released weights need it.
+        The normalised tokens *replace* the residual stream, as in the dynamic block of the
+        backbone, but here in every block. The released weights require it.
 
     Args:
         embed_dims: C.
@@ -92,7 +93,7 @@ class WeightFormerDiTBlock(ModulatedBlock):
         self.dwconv = dwconv
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Maps tokens (B, H, W, C) and conditions (B, C) to tokens of the same shape."""
+        """Maps tokens (B, H, W, C) and the condition (B, C) to tokens (B, H, W, C)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)
         x = self.norm1(x)
         x = x + gate1 * self.dwconv(modulate(x, shift1, scale1))
@@ -100,7 +101,7 @@ class WeightFormerDiTBlock(ModulatedBlock):
 
 
 class DiTBlock(ModulatedBlock):
-    """DiT's block: attention mixes the tokens.
+    """DiT's block: the token mixer is self-attention.
 
     Args:
         embed_dims: C.
@@ -113,7 +114,7 @@ class DiTBlock(ModulatedBlock):
         self.attn = attn
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Maps tokens (B, H, W, C) and conditions (B, C) to tokens of the same shape."""
+        """Maps tokens (B, H, W, C) and the condition (B, C) to tokens (B, H, W, C)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)
         x = x + gate1 * self.attn(modulate(self.norm1(x), shift1, scale1))
         return x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))

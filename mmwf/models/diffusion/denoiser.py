@@ -1,9 +1,7 @@
-"""The network that predicts the noise in an image or latent: DiT with its attention replaced.
+"""The denoising network: DiT with WeightFormer's blocks or with its original ones.
 
-Shapes: B images, S x S pixels or latent cells, P patch size, H = W = S / P tokens, C width.
+Shapes: B images or latents of S x S pixels, P patch size, H = W = S / P tokens, C width.
 """
-
-import math
 
 import torch
 from mmengine.model import BaseModule
@@ -20,35 +18,19 @@ NUM_TIME_FEATURES = 256
 GUIDED_CHANNELS = 3
 
 
-def sinusoids(positions: Tensor, num_features: int) -> tuple[Tensor, Tensor]:
-    """Computes cosine and sine of positions at falling frequencies.
+def sincos_pos_embed(embed_dims: int, grid_size: int) -> Tensor:
+    """Computes DiT's fixed position embedding of a square grid: (1, grid_size ** 2, embed_dims)."""
+    from diffusers.models.embeddings import get_2d_sincos_pos_embed
 
-    Args:
-        positions: (...).
-        num_features: F, for each of the two; frequency k is ``10000 ** (-k / F)``.
-
-    Returns:
-        Two tensors (..., F).
-    """
-    exponents = torch.arange(num_features, dtype=positions.dtype, device=positions.device)
-    angles = positions[..., None] * torch.exp(-math.log(10000) * exponents / num_features)
-    return angles.cos(), angles.sin()
-
-
-def position_table(embed_dims: int, side: int) -> Tensor:
-    """Computes fixed position embeddings of a grid (side, side), as in MAE and DiT.
-
-    Returns:
-        (1, side * side, embed_dims): for each token sine and cosine of the column, then of the row.
-    """
-    cos, sin = sinusoids(torch.arange(side, dtype=torch.float64), embed_dims // 4)
-    line = torch.cat([sin, cos], dim=1)  # (side, C / 2)
-    columns, rows = line.expand(side, -1, -1), line[:, None].expand(-1, side, -1)
-    return torch.cat([columns, rows], dim=-1).flatten(0, 1)[None].float()
+    # With base_size=grid_size, positions are 0, 1, 2, ... as in DiT; by default they go up to 16.
+    pos_embed = get_2d_sincos_pos_embed(
+        embed_dims, grid_size, base_size=grid_size, output_type='pt'
+    )
+    return pos_embed.float().unsqueeze(0)
 
 
 class TimeEmbed(nn.Module):
-    """Embeds time steps by an MLP on sinusoidal features.
+    """Embeds time steps by sinusoidal features and an MLP.
 
     Args:
         embed_dims: C.
@@ -56,23 +38,26 @@ class TimeEmbed(nn.Module):
 
     def __init__(self, embed_dims: int):
         super().__init__()
+        from diffusers.models.embeddings import Timesteps
+
+        # As in DiT: cosines first, frequencies 10000 ** (-k / 128).
+        self.time_proj = Timesteps(NUM_TIME_FEATURES, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.mlp = nn.Sequential(
             nn.Linear(NUM_TIME_FEATURES, embed_dims), nn.SiLU(), nn.Linear(embed_dims, embed_dims)
         )
 
     def forward(self, timesteps: Tensor) -> Tensor:
         """Maps (B,) to (B, C)."""
-        features = torch.cat(sinusoids(timesteps.float(), NUM_TIME_FEATURES // 2), dim=1)
-        return self.mlp(features.to(self.mlp[0].weight.dtype))
+        return self.mlp(self.time_proj(timesteps).to(self.mlp[0].weight.dtype))
 
 
 class FinalLayer(nn.Module):
-    """Maps tokens to patches.
+    """Projects tokens to patches and assembles the image.
 
     Args:
         embed_dims: C.
         patch_size: P.
-        out_channels: Channels of a patch.
+        out_channels: Channels of the image.
     """
 
     def __init__(self, embed_dims: int, patch_size: int, out_channels: int):
@@ -83,7 +68,7 @@ class FinalLayer(nn.Module):
         self.patch_size = patch_size
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Maps tokens (B, H, W, C) and conditions (B, C) to (B, out_channels, S, S)."""
+        """Maps tokens (B, H, W, C) and the condition (B, C) to (B, out_channels, S, S)."""
         x = self.linear(modulate(self.norm(x), *self.modulation(condition)))
         x = x.unflatten(-1, (self.patch_size, self.patch_size, -1))  # (B, H, W, P, P, channels)
         return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
@@ -93,24 +78,25 @@ class FinalLayer(nn.Module):
 class Denoiser(BaseModule):
     """Predicts the noise in an image and its variance (arXiv 2605.01711, section 5.4).
 
-    DiT (arXiv 2212.09748) with WeightFormer's blocks, two thirds of them static, in place of
-    attention; or DiT itself.
+    DiT (arXiv 2212.09748) with WeightFormer's blocks, every third of them dynamic, in place of its
+    own; or, as a baseline, DiT itself.
 
     Args:
         arch: ``'weightformer-small'``, ``'weightformer-base'``, ``'dit-small'``, ``'dit-base'``, or
             a dict with ``embed_dims`` (a multiple of 4), ``depth`` and ``mlp_ratio``, and
-            ``num_heads`` for DiT's blocks.
+            ``num_heads`` to use DiT's blocks.
         input_size: S.
         patch_size: P.
         in_channels: Channels of the image or latent.
         num_classes: Number of classes.
-        label_drop_rate: Share of the labels that training replaces by "no label", in [0, 1). At 0
-            there is no such row in the label table, and no classifier-free guidance.
+        label_drop_rate: Probability that training replaces a label by the null label, in [0, 1).
+            At 0 there is no embedding of the null label, and no classifier-free guidance.
         with_cp: Whether to trade compute for memory by gradient checkpointing of the blocks.
-        init_cfg: As in MMEngine. By default as in DiT; the dynamic layers as in the backbone.
+        init_cfg: As in MMEngine. By default initialised as in DiT, dynamic layers as in the
+            backbone.
 
     Raises:
-        ValueError: If an argument is not one of the above.
+        ValueError: If an argument is not one of the above values or is out of range.
     """
 
     arch_zoo = {
@@ -147,9 +133,9 @@ class Denoiser(BaseModule):
 
         width, hidden = arch['embed_dims'], int(arch['embed_dims'] * arch['mlp_ratio'])
         self.patch_embed = PatchEmbed(in_channels, width, patch_size)
-        self.register_buffer('pos_embed', position_table(width, input_size // patch_size))
+        self.register_buffer('pos_embed', sincos_pos_embed(width, input_size // patch_size))
         self.time_embed = TimeEmbed(width)
-        self.label_embed = nn.Embedding(num_classes + self.knows_no_label, width)
+        self.label_embed = nn.Embedding(num_classes + self.use_cfg_embedding, width)
 
         def build_block(index: int) -> nn.Module:
             dynamic = 'num_heads' not in arch and index % 3 == 1
@@ -174,10 +160,10 @@ class Denoiser(BaseModule):
         expected = {'embed_dims', 'depth', 'mlp_ratio'}
         if not expected <= set(arch) <= expected | {'num_heads'}:
             raise ValueError(
-                f'Expected an arch with {sorted(expected)} and perhaps num_heads, '
+                f'Expected arch with keys {sorted(expected)} and optionally num_heads, '
                 f'got {sorted(arch)}.'
             )
-        if arch['embed_dims'] % 4:  # sine and cosine of row and column
+        if arch['embed_dims'] % 4:  # sine and cosine for row and column
             raise ValueError(
                 f'Expected embed_dims to be a multiple of 4, got {arch["embed_dims"]}.'
             )
@@ -193,27 +179,27 @@ class Denoiser(BaseModule):
         time_mlp = self.time_embed.mlp
         for weight in (self.label_embed.weight, time_mlp[0].weight, time_mlp[2].weight):
             nn.init.normal_(weight, std=0.02)
-        # All shifts, scales and gates begin at zero, and so does the output.
+        # All shifts, scales and gates are zero at first, and so is the output.
         modulations = [module[1] for module in self.modules() if isinstance(module, Modulation)]
         for linear in (*modulations, self.final_layer.linear):
             nn.init.zeros_(linear.weight)
 
     @property
-    def knows_no_label(self) -> bool:
-        """Whether the label table has a row for "no label", its last one."""
+    def use_cfg_embedding(self) -> bool:
+        """Whether the last row of ``label_embed`` is the null label of classifier-free guidance."""
         return self.label_drop_rate > 0
 
     def check_guidance(self, cfg_scale: float) -> None:
-        """Checks that this denoiser can guide.
+        """Checks that this denoiser supports a guidance scale.
 
         Raises:
-            UserError: If it has no row for "no label", and ``cfg_scale`` is not 1.
+            UserError: If ``cfg_scale`` is not 1 and there is no embedding of the null label.
         """
-        if cfg_scale != 1 and not self.knows_no_label:
+        if cfg_scale != 1 and not self.use_cfg_embedding:
             raise UserError(
-                'Guidance compares with a prediction without label, which this denoiser is not '
-                'trained for: expected label_drop_rate > 0 or cfg_scale=1, got label_drop_rate=0 '
-                f'and cfg_scale={cfg_scale}.'
+                'Classifier-free guidance requires a denoiser trained with label dropout: expected '
+                'label_drop_rate > 0 or cfg_scale=1, got label_drop_rate=0 and '
+                f'cfg_scale={cfg_scale}.'
             )
 
     def forward(self, x: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
@@ -221,24 +207,25 @@ class Denoiser(BaseModule):
 
         Args:
             x: Noisy images or latents, (B, in_channels, S, S).
-            timesteps: (B,), from 0.
-            labels: (B,); ``num_classes`` is "no label". In training some are replaced by it.
+            timesteps: Time steps from 0, (B,).
+            labels: Classes, (B,); ``num_classes`` is the null label, which in training replaces
+                some of them.
 
         Returns:
-            (B, 2 * in_channels, S, S): the noise, then where the variance's logarithm lies between
-            its bounds, from -1 to 1 (see :mod:`.objective`).
+            (B, 2 * in_channels, S, S): the noise, then the interpolation weight of the log
+            variance, from -1 to 1 (see :func:`.variational_bound`).
 
         Raises:
-            UserError: If x has another shape.
+            UserError: If x does not have ``in_channels`` or ``input_size``.
         """
         expected = (self.in_channels, self.input_size, self.input_size)
         if x.shape[1:] != expected:
             raise UserError(
                 f'Expected inputs of shape (batch, {", ".join(map(str, expected))}), got '
                 f'{tuple(x.shape)}. The denoiser has in_channels={expected[0]} and '
-                f'input_size={expected[1]}; latents have an eighth of the side of their images.'
+                f'input_size={expected[1]}; the size of a latent is an eighth of the image size.'
             )
-        if self.training and self.knows_no_label:
+        if self.training and self.use_cfg_embedding:
             dropped = torch.rand(labels.shape, device=labels.device) < self.label_drop_rate
             labels = torch.where(dropped, self.num_classes, labels)
         x = self.patch_embed(x)  # (B, H, W, C)
@@ -254,27 +241,27 @@ class Denoiser(BaseModule):
     def forward_guided(
         self, x: Tensor, timesteps: Tensor, labels: Tensor, cfg_scale: float
     ) -> Tensor:
-        """Predicts with classifier-free guidance: ``without + cfg_scale * (with - without)``.
+        """Predicts with classifier-free guidance: ``uncond + cfg_scale * (cond - uncond)``.
 
         Note:
-            Guided are the first three channels of the noise, as in DiT. The rest, the variance
-            included, is the prediction with label.
+            As in DiT, guidance is applied to the first three channels of the noise. The other
+            channels and the variance are those of the conditional prediction.
 
         Args:
             x, timesteps, labels: As in :meth:`forward`.
-            cfg_scale: 1 is no guidance.
+            cfg_scale: Guidance scale; 1 means no guidance.
 
         Returns:
             As :meth:`forward`.
 
         Raises:
-            UserError: If the label table has no row for "no label".
+            UserError: As :meth:`forward` and :meth:`check_guidance`.
         """
         self.check_guidance(cfg_scale)
         if cfg_scale == 1:
             return self(x, timesteps, labels)
-        no_labels = torch.full_like(labels, self.num_classes)
-        both = self(x.repeat(2, 1, 1, 1), timesteps.repeat(2), torch.cat([labels, no_labels]))
+        null_labels = torch.full_like(labels, self.num_classes)
+        both = self(x.repeat(2, 1, 1, 1), timesteps.repeat(2), torch.cat([labels, null_labels]))
         conditional, unconditional = both.chunk(2)
         guided = min(GUIDED_CHANNELS, self.in_channels)
         noise = torch.lerp(unconditional[:, :guided], conditional[:, :guided], cfg_scale)

@@ -1,4 +1,4 @@
-"""Training and sampling of class-conditional diffusion models, in pixels or latents."""
+"""Training and sampling of class-conditional diffusion models, on pixels or latents."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -11,17 +11,18 @@ from torch import Tensor
 from mmwf.errors import UserError
 from mmwf.registry import MODELS
 
-from .decoder import LatentDecoder
+from .noise_schedule import NUM_TIMESTEPS, build_noise_schedule
 from .objective import variational_bound
-from .samplers import NUM_TIMESTEPS, SamplerSettings, build_scheduler, run_sampler
+from .samplers import SamplerSettings, run_sampler
+from .vae import LatentDecoder
 
 
 @MODELS.register_module()
 class PixelPreprocessor(BaseDataPreprocessor):
-    """Maps pixels to [-1, 1]."""
+    """Scales pixels to [-1, 1]."""
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Maps ``inputs``, if there are any, from uint8 to float32; the rest stays."""
+        """Scales ``inputs`` from uint8 to float32 in [-1, 1], if present."""
         data = super().forward(data, training)
         if 'inputs' in data:
             data['inputs'] = data['inputs'].float() / 127.5 - 1
@@ -30,22 +31,21 @@ class PixelPreprocessor(BaseDataPreprocessor):
 
 @MODELS.register_module()
 class GaussianDiffusion(BaseModel):
-    """A diffusion model as DiT trains it, on latents or on pixels.
+    """A diffusion model, trained as in DiT.
 
-    1000 steps of linear noise; the denoiser predicts the noise and where the variance lies between
-    its bounds.
+    The noise schedule is linear with 1000 time steps; the denoiser predicts noise and variance.
 
     Args:
         denoiser: Config of the denoiser.
         vae: For latents, ``path`` and ``scale`` of a :class:`.LatentDecoder`; None for pixels.
-        test_cfg: The :class:`.SamplerSettings`.
-        data_preprocessor: ``dict(type='mmwf.PixelPreprocessor')`` for pixels. Latents are taken as
-            they are.
+        test_cfg: Fields of :class:`.SamplerSettings`.
+        data_preprocessor: ``dict(type='mmwf.PixelPreprocessor')`` for pixels; by default inputs are
+            used as they are, as for latents.
         init_cfg: As in MMEngine.
 
     Raises:
-        UserError: If ``test_cfg`` has a setting out of range, or asks for guidance that the
-            denoiser is not trained for.
+        UserError: If a setting of ``test_cfg`` is out of range, or requires guidance that the
+            denoiser does not support.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class GaussianDiffusion(BaseModel):
         self.decode = LatentDecoder(**vae) if vae else None
         self.settings = SamplerSettings(**(test_cfg or {}))
         self.denoiser.check_guidance(self.settings.cfg_scale)
-        self.scheduler = build_scheduler()
+        self.scheduler = build_noise_schedule()
         self.register_buffer('betas', self.scheduler.betas.double(), persistent=False)
 
     def forward(
@@ -73,30 +73,30 @@ class GaussianDiffusion(BaseModel):
         """Computes losses or samples images.
 
         Args:
-            data_samples: With a ``label`` each; to sample, also with an ``index``.
-            inputs: Images in [-1, 1] or latents to train on, (B, C, S, S).
+            data_samples: Each with a ``label`` and, for ``'predict'``, an ``index``.
+            inputs: Images in [-1, 1] or latents, (B, C, S, S); for ``'loss'`` only.
             mode: ``'loss'`` or ``'predict'``.
 
         Returns:
-            The losses, or as many samples as data samples (see :meth:`predict`).
+            As :meth:`loss` or :meth:`predict`.
 
         Raises:
-            UserError: If a label is out of range, or the inputs have another shape than the
+            UserError: If a label is out of range, or the inputs do not have the shape that the
                 denoiser expects.
-            ValueError: If the mode is not known.
+            ValueError: If the mode is unknown.
         """
         if mode == 'loss':
             return self.loss(inputs, data_samples)
         if mode == 'predict':
             return self.predict(data_samples)
-        raise ValueError(f"Expected mode 'loss' or 'predict', got {mode!r}.")
+        raise ValueError(f"Expected mode to be 'loss' or 'predict', got {mode!r}.")
 
     def loss(self, inputs: Tensor, data_samples: Sequence[BaseDataElement]) -> dict[str, Tensor]:
-        """Computes the losses at random steps.
+        """Computes the losses at random time steps.
 
         Returns:
-            ``loss_mse``, of the noise, and ``loss_vb``, the variational bound, which trains the
-            variance alone.
+            ``loss_mse``, the mean squared error of the noise, and ``loss_vb``, the variational
+            bound, whose gradient reaches the variance only.
         """
         labels = self._to_tensor([sample.label for sample in data_samples])
         timesteps = torch.randint(NUM_TIMESTEPS, labels.shape, device=labels.device)
@@ -112,14 +112,14 @@ class GaussianDiffusion(BaseModel):
         """Samples an image for each ``label`` and ``index``.
 
         Returns:
-            Samples with ``image``, (3, height, width) in uint8 on the CPU, RGB, and ``label``; and
-            with the settings as ``protocol``.
+            Data samples with ``image`` (3, height, width), uint8 RGB on the CPU, ``label``, and the
+            sampler settings as metainfo ``protocol``.
         """
         labels = [sample.label for sample in data_samples]
         images = self.sample(labels, [sample.index for sample in data_samples])
         metainfo = dict(protocol=asdict(self.settings))
         return [
-            # A clone, since a part of the batch would be written to files as the whole batch.
+            # Clone: saving a view to a file would save the storage of the whole batch.
             BaseDataElement(metainfo=metainfo, image=image.clone(), label=label)
             for image, label in zip(images, labels, strict=True)
         ]
@@ -134,19 +134,20 @@ class GaussianDiffusion(BaseModel):
         """Samples images.
 
         Args:
-            labels: The classes to show, B of them.
-            indices: With the seed of the settings, what the noise of each image depends on.
-            progress: Goes through the steps, and may show how far it is, as tqdm does.
+            labels: Class of each of B images.
+            indices: Index of each image; together with the seed of the settings, it determines the
+                noise of the image.
+            progress: Wraps the iterator over sampling steps, such as tqdm.
 
         Returns:
             (B, 3, height, width), uint8 on the CPU, RGB.
 
         Raises:
-            UserError: If a label is out of range, or there is no VAE.
+            UserError: If a label is out of range, or the VAE cannot be loaded.
         """
         classes = self._to_tensor(labels)
         if self.decode:
-            self.decode.load()  # what is missing shows before the work
+            self.decode.load()  # fail before sampling if the VAE is missing
         denoiser = self.denoiser
         x = run_sampler(
             lambda x, t: denoiser.forward_guided(x, t, classes, self.settings.cfg_scale),
@@ -160,10 +161,10 @@ class GaussianDiffusion(BaseModel):
         if self.decode:
             x = self.decode(x)
         pixels = (x * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-        return pixels.expand(-1, 3, -1, -1).cpu()  # grey becomes RGB
+        return pixels.expand(-1, 3, -1, -1).cpu()  # greyscale to RGB
 
     def check_labels(self, labels: Sequence[int]) -> None:
-        """Checks that there are such classes.
+        """Checks that all labels are valid classes.
 
         Raises:
             UserError: If a label is out of range.

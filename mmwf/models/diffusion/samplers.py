@@ -1,4 +1,4 @@
-"""From noise to images: the samplers of diffusers, with their settings."""
+"""Sampling images from noise with the samplers of diffusers."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -10,19 +10,20 @@ from torch import Tensor
 
 from mmwf.errors import UserError
 
-NUM_TIMESTEPS = 1000
+from .noise_schedule import BETAS, NUM_TIMESTEPS, build_noise_schedule
+
 SAMPLERS = ('ddpm', 'ddim')
 
 
 @dataclass
 class SamplerSettings:
-    """How to sample.
+    """Settings of a sampler.
 
     Attributes:
-        sampler: ``'ddpm'``, with the learned variance, or ``'ddim'``, without noise (eta 0).
-        num_steps: Number of steps, taken evenly out of the 1000 of training.
-        cfg_scale: Strength of classifier-free guidance; 1 is none.
-        seed: With the index of a sample, what its noise depends on.
+        sampler: ``'ddpm'``, with the learned variance, or ``'ddim'``, deterministic (eta 0).
+        num_steps: Number of sampling steps, evenly spaced over the 1000 time steps of training.
+        cfg_scale: Scale of classifier-free guidance; 1 means no guidance.
+        seed: Random seed; together with the index of a sample, it determines the noise.
 
     Raises:
         UserError: If a setting is out of range.
@@ -35,46 +36,42 @@ class SamplerSettings:
 
     def __post_init__(self):
         if self.sampler not in SAMPLERS:
-            raise UserError(f'Expected a sampler out of {SAMPLERS}, got {self.sampler!r}.')
+            raise UserError(f'Expected sampler to be one of {SAMPLERS}, got {self.sampler!r}.')
         if not 2 <= self.num_steps <= NUM_TIMESTEPS:
-            raise UserError(f'Expected num_steps from 2 to {NUM_TIMESTEPS}, got {self.num_steps}.')
+            raise UserError(f'Expected num_steps in [2, {NUM_TIMESTEPS}], got {self.num_steps}.')
         if self.sampler == 'ddim' and NUM_TIMESTEPS % self.num_steps:
             raise UserError(
                 f'Expected num_steps to divide {NUM_TIMESTEPS} for ddim (such as 25, 50, 100, '
                 f'250), got {self.num_steps}.'
             )
         if not 1 <= self.cfg_scale < math.inf:
-            raise UserError(f'Expected cfg_scale of 1 or more, got {self.cfg_scale}.')
+            raise UserError(f'Expected cfg_scale >= 1, got {self.cfg_scale}.')
         if self.seed < 0:
-            raise UserError(f'Expected a seed of 0 or more, got {self.seed}.')
+            raise UserError(f'Expected seed >= 0, got {self.seed}.')
 
 
-def build_scheduler(sampler: str = 'ddpm', clip_sample: bool = False):
-    """Builds the sampler of diffusers for DiT's linear noise schedule.
+def build_sampler(name: str, clip_sample: bool = False):
+    """Builds diffusers' sampler for the noise schedule of training.
 
-    Both start at the last step of training, 999.
+    Sampling starts at the last time step of training, 999.
 
     Args:
-        sampler: One of ``SAMPLERS``.
-        clip_sample: Whether predicted images are clipped to [-1, 1]: for pixels, not for latents.
+        name: One of ``SAMPLERS``.
+        clip_sample: Whether to clip the predicted x_0 to [-1, 1]; for pixels, not for latents.
     """
-    from diffusers import DDIMScheduler, DDPMScheduler
+    if name == 'ddpm':
+        return build_noise_schedule(
+            clip_sample=clip_sample,
+            variance_type='learned_range',
+            timestep_spacing='linspace',  # as in DiT: from 0 to 999
+        )
+    from diffusers import DDIMScheduler
 
-    schedule = dict(
-        num_train_timesteps=NUM_TIMESTEPS,
-        beta_schedule='linear',
-        beta_start=1e-4,
-        beta_end=0.02,
-        clip_sample=clip_sample,
-    )
-    if sampler == 'ddpm':
-        # Spaced as in DiT: from 0 to 999.
-        return DDPMScheduler(**schedule, variance_type='learned_range', timestep_spacing='linspace')
-    return DDIMScheduler(**schedule, timestep_spacing='trailing')
+    return DDIMScheduler(**BETAS, clip_sample=clip_sample, timestep_spacing='trailing')
 
 
 def make_generators(seed: int, indices: Iterable[int]) -> list[torch.Generator]:
-    """Makes the source of noise of each sample, from the seed and its index alone."""
+    """Creates a random generator for each sample, seeded by the seed and the sample's index."""
     return [
         torch.Generator().manual_seed(
             int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0])
@@ -95,32 +92,33 @@ def run_sampler(
 ) -> Tensor:
     """Samples images or latents.
 
-    The noise comes from the CPU, so it is the same on every device, in every batch and process.
+    The noise of a sample is drawn on the CPU from its own generator, so it does not depend on the
+    device, the batch or the number of processes.
 
     Args:
         denoise: Maps noisy images (B, C, S, S) and time steps (B,) to (B, 2 * C, S, S), as
-            :meth:`.Denoiser.forward` does.
-        shape: (C, S, S).
-        indices: The samples' indices, B of them.
-        settings: How to sample.
-        clip_sample: As in :func:`build_scheduler`.
-        device: Where to compute.
-        progress: Goes through the steps, and may show how far it is, as tqdm does.
+            :meth:`.Denoiser.forward`.
+        shape: Shape of a sample, (C, S, S).
+        indices: Index of each of B samples.
+        settings: Settings of the sampler.
+        clip_sample: As in :func:`build_sampler`.
+        device: Device of the denoiser.
+        progress: Wraps the iterator over sampling steps, such as tqdm.
 
     Returns:
-        (B, C, S, S).
+        The samples, (B, C, S, S).
     """
     generators = make_generators(settings.seed, indices)
     x = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
     x = x.to(device)
-    scheduler = build_scheduler(settings.sampler, clip_sample)
+    scheduler = build_sampler(settings.sampler, clip_sample)
     scheduler.set_timesteps(settings.num_steps)
     for timestep in progress(scheduler.timesteps):
         out = denoise(x, timestep.to(device).expand(len(x)))
         if settings.sampler == 'ddpm':
             step = scheduler.step(out, timestep, x, generator=generators)
         else:
-            # No use for the variance; the noise must agree with the image after clipping.
+            # DDIM does not use the variance, and needs the noise that matches the clipped x_0.
             step = scheduler.step(out[:, : shape[0]], timestep, x, use_clipped_model_output=True)
         x = step.prev_sample
     return x

@@ -1,4 +1,4 @@
-"""Layers without predicted weights. Tokens are (B, H, W, C) everywhere inside the backbone."""
+"""Layers with static weights. Tokens are (B, H, W, C) everywhere inside the backbone."""
 
 import torch
 import torch.nn.functional as F
@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 
 class PatchEmbed(nn.Module):
-    """Cuts an image into patches and projects each one to a token.
+    """Splits an image into patches and projects each patch to a token.
 
-    An image whose sides are not multiples of the patch size is padded with zeros at the right and
-    bottom.
+    An image whose height or width is not a multiple of the patch size is zero-padded at the right
+    and bottom.
 
     Args:
         in_channels: Channels of the image.
-        embed_dims: Width C of a token.
-        patch_size: Side of a patch in pixels.
+        embed_dims: C.
+        patch_size: Height and width of a patch in pixels.
     """
 
     def __init__(self, in_channels: int, embed_dims: int, patch_size: int):
@@ -33,16 +33,17 @@ class PatchEmbed(nn.Module):
 
 
 class DWConv2d(nn.Conv2d):
-    """A depthwise convolution of tokens (B, H, W, C), zero padding, stride 1.
+    """A depthwise convolution of tokens, stride 1, zero-padded to keep the size.
 
     Args:
-        channels: Width C.
-        kernel_size: Side of the kernel, odd.
+        channels: C.
+        kernel_size: Height and width of the kernel, odd.
     """
 
     def __init__(self, channels: int, kernel_size: int = 3):
         super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
-        # The layout of the gradient, since the tokens are channels-last: DDP compares the two.
+        # Channels-last tokens give a channels-last gradient, and DDP warns if its strides differ
+        # from those of the weight.
         weight = torch.empty_like(self.weight, memory_format=torch.channels_last)
         self.weight = nn.Parameter(weight.copy_(self.weight.detach()))
 
@@ -52,18 +53,20 @@ class DWConv2d(nn.Conv2d):
 
 
 class DropPath(nn.Module):
-    """Leaves out a residual branch for a random part of the images (stochastic depth).
+    """Drops a residual branch for randomly chosen images (stochastic depth, arXiv 1603.09382).
 
     Args:
-        drop_prob: Probability of leaving it out, in [0, 1).
+        drop_prob: Probability of dropping the branch for an image, in [0, 1).
     """
+
+    # Equal to torchvision's StochasticDepth(p, 'row'), but importing torchvision takes a second.
 
     def __init__(self, drop_prob: float):
         super().__init__()
         self.drop_prob = drop_prob
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, ...) to (B, ...); what is kept is scaled so that the mean stays."""
+        """Maps (B, ...) to (B, ...); kept images are divided by the probability of keeping them."""
         if not self.training or self.drop_prob == 0:
             return x
         keep_prob = 1 - self.drop_prob
@@ -74,16 +77,16 @@ class DropPath(nn.Module):
         return f'drop_prob={self.drop_prob:.3f}'
 
 
-@MODELS.register_module(force=True)  # in place of the stand-in of mmwf.registry
+@MODELS.register_module(force=True)  # replaces the placeholder of mmwf.registry
 class LayerNorm2d(nn.Module):
-    """LayerNorm over the channels of each pixel of a (B, C, H, W) map.
+    """LayerNorm over the channels of a (B, C, H, W) feature map.
 
-    Not a subclass of :class:`torch.nn.LayerNorm`, so that ``norm_decay_mult`` does not reach it:
-    detectron2's ViTDet decays the weights of its channel-first norms (solver/build.py).
+    Not a subclass of :class:`torch.nn.LayerNorm`, so that ``norm_decay_mult`` does not apply to it:
+    detectron2's ViTDet applies weight decay to its channels-first norms (solver/build.py).
 
     Args:
         channels: C.
-        eps: Added to the variance.
+        eps: Epsilon added to the variance.
     """
 
     def __init__(self, channels: int, eps: float = 1e-6):
@@ -95,8 +98,8 @@ class LayerNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) to (B, C, H, W), in the precision of the weights.
 
-        Autocast does so on CUDA, not on a CPU; and mmdet rounds boxes to the precision of a
-        pyramid, where bf16 has steps of 4 pixels.
+        Autocast runs LayerNorm in fp32 on CUDA but not on CPU. mmdet casts boxes to the precision
+        of the feature pyramid, and bf16 would round coordinates from 512 to multiples of 4 pixels.
         """
         x = x.permute(0, 2, 3, 1).to(self.weight.dtype)
         x = F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)

@@ -1,7 +1,6 @@
-"""The two blocks of WeightFormer, side by side: what is residual to what.
+"""The static and the dynamic block of WeightFormer.
 
-The layers come from outside, so that a block says nothing but their order. All map tokens
-(B, H, W, C) to the same shape.
+A block receives its layers as arguments and defines only their order. Tokens are (B, H, W, C).
 """
 
 from torch import Tensor, nn
@@ -10,13 +9,13 @@ from .basic import DropPath
 
 
 class Mlp(nn.Module):
-    """Computes ``fc2(gelu(fc1(x)))``, with dropout behind both layers.
+    """Computes ``fc2(gelu(fc1(x)))``, with dropout after the GELU and after fc2.
 
     Args:
         fc1: Maps width C to the hidden width.
         fc2: Maps the hidden width back to C.
         drop_rate: Dropout probability.
-        approximate: ``'none'`` for the exact GELU, ``'tanh'`` for the one of DiT.
+        approximate: ``'none'`` for the exact GELU, ``'tanh'`` for the approximation used in DiT.
     """
 
     def __init__(
@@ -39,17 +38,17 @@ class Mlp(nn.Module):
 
 
 class StaticBlock(nn.Module):
-    """A block without predicted weights.
+    """A block with static weights: a residual depthwise convolution, then a residual MLP.
 
     Note:
-        Its convolution acts on the residual stream itself, without a norm before it, and drop path
-        on the MLP branch only. The released weights need both.
+        There is no norm before the convolution, and drop path acts on the MLP branch only. The
+        released weights require both.
 
     Args:
         dwconv: 3 x 3 depthwise convolution.
         norm2: LayerNorm before the MLP.
         mlp: The MLP.
-        drop_path_rate: Probability of leaving the MLP branch out.
+        drop_path_rate: Probability of dropping the MLP branch.
     """
 
     def __init__(
@@ -68,13 +67,14 @@ class StaticBlock(nn.Module):
 
 
 class DynamicBlock(StaticBlock):
-    """A block whose layers may predict their weights from the image.
+    """A :class:`StaticBlock` with a LayerNorm before it, for layers with predicted weights.
 
     Note:
-        The normalised tokens *replace* the residual stream, which the paper's figure does not show.
+        The normalised tokens *replace* the residual stream, unlike in the paper's figure. The
+        released weights require it.
 
     Args:
-        norm1: LayerNorm of the residual stream.
+        norm1: LayerNorm on the residual stream.
         dwconv, norm2, mlp, drop_path_rate: As in :class:`StaticBlock`.
     """
 

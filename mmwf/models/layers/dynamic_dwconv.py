@@ -1,6 +1,6 @@
 """A depthwise convolution whose kernel is predicted from the whole image, and its predictors.
 
-Shapes: B images, H x W tokens (N = H W), C channels, K kernel size.
+Shapes: B images, H x W tokens (N = H W), C channels, K kernel size, R bottleneck width.
 """
 
 import math
@@ -15,15 +15,15 @@ from .predictor import WeightPredictor, get_predictor
 
 
 def pool_grid(x: Tensor, size: int) -> Tensor:
-    """Averages the tokens over a grid of any size: maps (B, H, W, C) to (B, C, size, size)."""
+    """Average-pools tokens to a fixed grid: maps (B, H, W, C) to (B, C, size, size)."""
     pooled = F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), size)
-    return pooled.contiguous()  # else the gradients' layout irritates DDP
+    return pooled.contiguous()  # else DDP warns that gradient strides differ from the weights'
 
 
 class GapPredictor(WeightPredictor):
-    """Predicts all kernel cells from the mean token (paper eq. 10):
+    """Predicts the whole kernel from the mean token (paper eq. 10):
 
-        dK = reshape(MLP(mean of X)),  MLP: C -> R -> C K K
+        dK = reshape(MLP(mean(X)))        MLP: C -> R -> C K K
 
     Parameters: C*R + R + R*C*K*K
     Multiply-adds: C*R + R*C*K*K
@@ -47,12 +47,9 @@ class GapPredictor(WeightPredictor):
         kernels = self.expand(F.gelu(self.squeeze(pool_grid(x, 1))))  # (B, C K K, 1, 1)
         return kernels.view(len(x), -1, self.kernel_size, self.kernel_size)
 
-    def cost(self, h: int, w: int) -> int:
-        return self.squeeze.weight.numel() + self.expand.weight.numel()
-
 
 class AdaptivePredictor(WeightPredictor):
-    """Predicts each kernel cell from the part of the image it lies over (paper eq. 11):
+    """Predicts each kernel element from the matching cell of a K x K grid (paper eq. 11):
 
         dK = Conv1x1(gelu(Conv1x1(AdaptiveAvgPool(X, K x K))))
 
@@ -79,17 +76,15 @@ class AdaptivePredictor(WeightPredictor):
         """Maps (B, H, W, C) to (B, C, K, K)."""
         return self.mlp(pool_grid(x, self.kernel_size))
 
-    def cost(self, h: int, w: int) -> int:
-        return 2 * self.kernel_size**2 * self.mlp[0].in_channels ** 2
-
 
 class AmpDirPredictor(AdaptivePredictor):
-    """Predicts each kernel's norm apart from its direction (paper eq. 12):
+    """Predicts amplitude and direction of each kernel separately (paper eq. 12):
 
         F = Conv1x1(gelu(Conv1x1(AdaptiveAvgPool(X, K x K))))
-        dK = sigmoid(mean of X * Ws) * F / (||F||_F + 1e-6)        Ws: (C, C), per channel
+        dK = sigmoid(mean(X) Ws) * F / (||F||_F + 1e-6)        Ws: (C, C)
 
-    The sigmoid keeps the norm below 1, so that it is not normalised again.
+    with the Frobenius norm over each channel's kernel. The sigmoid already keeps the norm of dK
+    below 1.
 
     Parameters: 3*C*C + C
     Multiply-adds: 2*K*K*C*C + C*C
@@ -113,17 +108,14 @@ class AmpDirPredictor(AdaptivePredictor):
         return amplitude * (direction / (norm + self.eps))
 
     def normalize(self, delta: Tensor) -> Tensor:
-        """Leaves (B, C, K, K) as it is."""
+        """Returns the update (B, C, K, K) unchanged: its norm is already below 1."""
         return delta
-
-    def cost(self, h: int, w: int) -> int:
-        return super().cost(h, w) + self.amplitude.weight.numel()
 
 
 class ConvPredictor(WeightPredictor):
-    """Predicts by convolving the whole image before it is pooled (paper eq. 13):
+    """Predicts the kernel by convolving the whole image before pooling (paper eq. 13):
 
-        dK = AdaptiveAvgPool(Conv3x3(gelu(Conv3x3(X))), K x K),  C -> R -> C
+        dK = AdaptiveAvgPool(Conv3x3(gelu(Conv3x3(X))), K x K)        channels: C -> R -> C
 
     Parameters: 18*C*R + R
     Multiply-adds: 18*N*C*R
@@ -148,9 +140,6 @@ class ConvPredictor(WeightPredictor):
         features = self.restore(F.gelu(self.reduce(image)))  # (B, C, H, W)
         return F.adaptive_avg_pool2d(features, self.kernel_size)
 
-    def cost(self, h: int, w: int) -> int:
-        return h * w * (self.reduce.weight.numel() + self.restore.weight.numel())
-
 
 DWCONV_PREDICTORS: dict[str, type[WeightPredictor]] = {
     'gap': GapPredictor,
@@ -161,7 +150,9 @@ DWCONV_PREDICTORS: dict[str, type[WeightPredictor]] = {
 
 
 class DynamicDWConv2d(nn.Module):
-    """Convolves each image depthwise with ``K0 + dK(X)`` (paper eq. 9); padding keeps the size.
+    """Depthwise convolution of each image with its own kernel ``K0 + dK(X)`` (paper eq. 9).
+
+    The stride is 1, and zero padding keeps the size.
 
     Args:
         channels: C.
@@ -169,7 +160,7 @@ class DynamicDWConv2d(nn.Module):
         predictor: One of ``DWCONV_PREDICTORS``.
 
     Raises:
-        ValueError: If the predictor is not known.
+        ValueError: If the predictor is unknown.
     """
 
     def __init__(self, channels: int, kernel_size: int = 3, predictor: str = 'adaptive'):

@@ -1,8 +1,8 @@
 """A linear layer whose weight is predicted from the whole image, and its predictors.
 
-Shapes: B images, H x W tokens (N = H W), C input width, D output width, X (N, C) the tokens of an
-image. X' (M, C) is X averaged over 2 x 2 tokens, and G = X'^T X' / N the correlation (C, C) of its
-channels. It is divided by N before the product: in fp16 the sum over the tokens overflows.
+Shapes: B images, H x W tokens (N = H W, M after 2 x 2 pooling), C input width, D output width, R
+bottleneck width. X (N, C) are the tokens of an image, X' (M, C) the pooled tokens, and
+G = X'^T X' / N (C, C) the correlation of the channels.
 """
 
 import math
@@ -17,25 +17,21 @@ from .predictor import WeightPredictor, get_predictor
 
 
 def pool_tokens(x: Tensor) -> Tensor:
-    """Averages over 2 x 2 tokens: maps (B, H, W, C) to (B, M, C).
+    """Average-pools tokens over 2 x 2 windows: maps (B, H, W, C) to (B, M, C).
 
     An odd last row or column is dropped, unless it is the only one.
     """
-    # A grid of a single row or column would vanish in floor mode.
+    # Floor mode would reduce a single row or column to nothing.
     ceil_mode = min(x.shape[1:3]) == 1
     pooled = F.avg_pool2d(x.permute(0, 3, 1, 2), 2, ceil_mode=ceil_mode)
     return pooled.flatten(2).transpose(1, 2)
 
 
-def num_pooled_tokens(h: int, w: int) -> int:
-    """Computes M, the number of tokens that :func:`pool_tokens` makes of h x w."""
-    return math.ceil(h * w / 2) if min(h, w) == 1 else (h // 2) * (w // 2)
-
-
 def correlate_tokens(x: Tensor) -> Tensor:
-    """Computes G, the correlation of the pooled tokens: maps (B, H, W, C) to (B, C, C)."""
+    """Computes G, the channel correlation of the pooled tokens: (B, H, W, C) to (B, C, C)."""
     pooled = pool_tokens(x)
     num_tokens = x.shape[1] * x.shape[2]
+    # Divide before the product: in fp16 the sum over the tokens overflows.
     return (pooled / num_tokens).transpose(1, 2) @ pooled
 
 
@@ -44,16 +40,16 @@ def _weight(*shape: int) -> nn.Parameter:
 
 
 class GapPredictor(WeightPredictor):
-    """Predicts two factors from the mean token (paper eq. 4):
+    """Predicts a low-rank update from the mean token (paper eq. 4):
 
-        L, P = split(MLP(mean of X)),  dW = L^T P        L: (4, C)   P: (4, D)
+        dW = L^T P,  [L, P] = MLP(mean(X))        L: (4, C)   P: (4, D)   MLP: C -> R -> 4 (C + D)
 
     Parameters: C*R + R + 4*R*(C + D)
     Multiply-adds: C*R + 4*R*(C + D) + 4*C*D
 
     Note:
         The paper reshapes the output of the MLP to dW. At D = 4 C, a layer with C D outputs would
-        outweigh the rest of the network; with 4 (C + D) outputs, dW has rank 4.
+        have more parameters than the rest of the network; 4 (C + D) outputs give a dW of rank 4.
 
     Args:
         in_features: C.
@@ -82,13 +78,9 @@ class GapPredictor(WeightPredictor):
         left, right = factors.split(self.widths, dim=-1)
         return left.transpose(1, 2) @ right
 
-    def cost(self, h: int, w: int) -> int:
-        (c, d), r = self.widths, self.mlp[0].out_features
-        return c * r + self.rank * r * (c + d) + self.rank * c * d
-
 
 class CorrelationPredictor(WeightPredictor):
-    """Predicts from the correlation of the channels (paper eq. 5):
+    """Predicts the update from the channel correlation (paper eq. 5):
 
         dW = W1 G W2        W1: (C, C)   W2: (C, D)
 
@@ -111,13 +103,9 @@ class CorrelationPredictor(WeightPredictor):
         """Maps (B, H, W, C) to (B, C, D)."""
         return self.left @ correlate_tokens(x) @ self.right
 
-    def cost(self, h: int, w: int) -> int:
-        c, d = self.right.shape
-        return c * c * (num_pooled_tokens(h, w) + c + d)
-
 
 class NonlinearCorrelationPredictor(CorrelationPredictor):
-    """Predicts from the correlation of the channels, with an activation (paper eq. 6):
+    """Predicts the update from the channel correlation, with an activation (paper eq. 6):
 
         dW = silu(W1 G W2)        W1: (C, C)   W2: (C, D)
 
@@ -135,7 +123,7 @@ class NonlinearCorrelationPredictor(CorrelationPredictor):
 
 
 class UnpooledCorrelationPredictor(CorrelationPredictor):
-    """Predicts from the correlation of the channels over all tokens (paper table 2):
+    """Predicts the update from the channel correlation of all tokens, not pooled (paper table 2):
 
         dW = W1 (X^T X / N) W2        W1: (C, C)   W2: (C, D)
 
@@ -150,16 +138,13 @@ class UnpooledCorrelationPredictor(CorrelationPredictor):
     def predict(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, C, D)."""
         tokens = x.flatten(1, 2)
+        # As in correlate_tokens.
         correlation = (tokens / tokens.shape[1]).transpose(1, 2) @ tokens
         return self.left @ correlation @ self.right
 
-    def cost(self, h: int, w: int) -> int:
-        c, d = self.right.shape
-        return c * c * (h * w + c + d)
-
 
 class DeepCorrelationPredictor(WeightPredictor):
-    """Predicts from the correlation through a low-rank activation (paper eq. 7):
+    """Predicts the update from the channel correlation by a low-rank MLP (paper eq. 7):
 
         dW = W1 silu(W2 G W3) W4        W1: (C, R)   W2: (R, C)   W3: (C, R)   W4: (R, D)
 
@@ -186,13 +171,9 @@ class DeepCorrelationPredictor(WeightPredictor):
         inner = F.silu(self.inner_left @ correlate_tokens(x) @ self.inner_right)  # (B, R, R)
         return self.outer_left @ inner @ self.outer_right
 
-    def cost(self, h: int, w: int) -> int:
-        c, (r, d) = self.outer_left.shape[0], self.outer_right.shape
-        return c * c * (num_pooled_tokens(h, w) + r) + c * r * (2 * r + d)
-
 
 class BilateralPredictor(WeightPredictor):
-    """Predicts from a correlation of two activated projections (paper eq. 8), with r = 4:
+    """Predicts the update from two activated projections (paper eq. 8, with r = 4):
 
         dW = (silu(X' Wa + ba) U)^T (silu(X' Wb + bb) V) * C^-0.5 / N
 
@@ -206,7 +187,7 @@ class BilateralPredictor(WeightPredictor):
         out_features: D, a multiple of 4.
 
     Raises:
-        ValueError: If a width is not a multiple of 4.
+        ValueError: If C or D is not a multiple of 4.
     """
 
     reduction = 4
@@ -216,7 +197,7 @@ class BilateralPredictor(WeightPredictor):
         super().__init__()
         if in_features % self.reduction or out_features % self.reduction:
             raise ValueError(
-                f'The bilateral predictor expects widths that are multiples of {self.reduction}, '
+                f'Expected widths of the bilateral predictor to be multiples of {self.reduction}, '
                 f'got {in_features} -> {out_features}.'
             )
         self.widths = in_features // self.reduction, out_features // self.reduction
@@ -232,10 +213,6 @@ class BilateralPredictor(WeightPredictor):
         a, p = self.proj(pool_tokens(x)).split(self.widths, dim=-1)
         return ops.bilateral_weight(a, p, self.u, self.v, scale=c**-0.5 / (h * w))
 
-    def cost(self, h: int, w: int) -> int:
-        (r, c), (s, d) = self.u.shape, self.v.shape
-        return num_pooled_tokens(h, w) * (c * (r + s) + r * c + s * d + c * d)
-
 
 LINEAR_PREDICTORS: dict[str, type[WeightPredictor]] = {
     'gap': GapPredictor,
@@ -248,7 +225,7 @@ LINEAR_PREDICTORS: dict[str, type[WeightPredictor]] = {
 
 
 class DynamicLinear(nn.Module):
-    """Computes ``X (W0 + dW(X)) + b``, with dW predicted from all tokens of X (paper eq. 3).
+    """Linear layer ``X (W0 + dW(X)) + b``, with dW predicted from all tokens of X (paper eq. 3).
 
     Args:
         in_features: C.
@@ -256,7 +233,7 @@ class DynamicLinear(nn.Module):
         predictor: One of ``LINEAR_PREDICTORS``.
 
     Raises:
-        ValueError: If the predictor is not known or does not fit the widths.
+        ValueError: If the predictor is unknown or does not support these widths.
     """
 
     def __init__(self, in_features: int, out_features: int, predictor: str = 'bilateral'):

@@ -10,29 +10,31 @@ from torch import Tensor, nn
 from ..layers import LayerNorm2d
 
 
-@MODELS.register_module(force=True)  # in place of the stand-in of mmwf.registry
+@MODELS.register_module(force=True)  # replaces the placeholder of mmwf.registry
 class SimpleFPN(BaseModule):
-    """The simple feature pyramid of ViTDet (arXiv 2203.16527, section 3), as detectron2 has it.
+    """The simple feature pyramid of ViTDet (arXiv 2203.16527, section 3), as in detectron2.
 
-    Each level is made from the last feature map of a plain backbone by itself, resized by
+    Each level is computed from the last feature map of a plain backbone. The scale factor of the
+    level selects how the map is resized:
 
-        4    2x2 transposed convolution C -> C/2, LayerNorm, GELU, the same C/2 -> C/4
+        4    2x2 transposed convolution C -> C/2, LayerNorm, GELU, 2x2 transposed convolution to C/4
         2    2x2 transposed convolution C -> C/2
-        1    nothing
+        1    identity
         0.5  2x2 max pooling
 
-    then by a 1x1 and a 3x3 convolution without bias, each with a LayerNorm behind it. One more
-    level is every second pixel of the last. From stride 16, all four make strides 4 to 64.
+    A 1x1 and a 3x3 convolution without bias follow, each with a LayerNorm after it. One extra level
+    takes every second pixel of the last one. For a map of stride 16, the default levels have
+    strides 4 to 64.
 
     Args:
         in_channels: C, a multiple of 4.
         out_channels: Channels of each level.
-        scale_factors: The levels, falling, each of the above at most once.
+        scale_factors: One or more of the scale factors above, in decreasing order.
         norm_eps: Epsilon of the LayerNorms.
-        init_cfg: As in MMEngine. By default the convolutions start as PyTorch has them.
+        init_cfg: As in MMEngine. By default convolutions are initialised as in PyTorch.
 
     Raises:
-        ValueError: If ``in_channels`` or ``scale_factors`` is not as said.
+        ValueError: If ``in_channels`` or ``scale_factors`` is not as described.
     """
 
     def __init__(
@@ -48,7 +50,10 @@ class SimpleFPN(BaseModule):
             raise ValueError(f'Expected in_channels to be a multiple of 4, got {in_channels}.')
         known = (4, 2, 1, 0.5)
         if not scale_factors or list(scale_factors) != [s for s in known if s in scale_factors]:
-            raise ValueError(f'Expected scale_factors out of {known}, got {scale_factors}.')
+            raise ValueError(
+                f'Expected scale_factors to be one or more of {known} in decreasing order, '
+                f'got {scale_factors}.'
+            )
         half, quarter = in_channels // 2, in_channels // 4
         self.in_channels = in_channels
 
@@ -81,20 +86,20 @@ class SimpleFPN(BaseModule):
         """Computes the pyramid.
 
         Args:
-            inputs: A map (B, C, H, W), or a tuple with this map alone, as backbones return it. H
-                and W are at least 2.
+            inputs: A feature map (B, C, H, W) with H and W at least 2, or a tuple of one such map,
+                as backbones return it.
 
         Returns:
-            Maps (B, out_channels, h, w), one more than there are ``scale_factors``; by default five
+            Feature maps (B, out_channels, h, w), one more than ``scale_factors``; by default five
             with h = 4H, 2H, H, H // 2, ceil(H // 2 / 2).
 
         Raises:
-            ValueError: If there is more than one map, or it does not have C channels.
+            ValueError: If there is more than one feature map, or it does not have C channels.
         """
         maps = [inputs] if isinstance(inputs, Tensor) else inputs
         if len(maps) != 1 or maps[0].shape[1] != self.in_channels:
             raise ValueError(
-                f'Expected one map (B, {self.in_channels}, H, W), got '
+                f'Expected one feature map (B, {self.in_channels}, H, W), got '
                 f'{[tuple(x.shape) for x in maps]}.'
             )
         outs = [level(maps[0]) for level in self.levels]

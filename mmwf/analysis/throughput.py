@@ -1,0 +1,272 @@
+"""Throughput and peak memory of models on the CPU or a GPU.
+
+Each model runs in its own process, so that its peak memory is its own and running out of memory
+stops no other model. The models are timed in turns, so that other load on the machine affects them
+alike.
+"""
+
+import ctypes
+import multiprocessing
+import platform
+import re
+import signal
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+MODES = ('forward', 'forward-backward')
+OUT_OF_MEMORY = 'out of memory'
+
+
+@dataclass
+class Settings:
+    """Settings of a measurement.
+
+    Attributes:
+        device: ``'cpu'`` or ``'cuda'``.
+        dtype: ``'fp32'``, or ``'bf16'`` or ``'fp16'`` with autocast, as in training with ``--amp``.
+        mode: ``'forward'`` (inference) or ``'forward-backward'`` (training without the optimizer).
+        compile: Whether to use ``torch.compile``.
+        batch_size: Images per batch.
+        turns: Number of times that each model is timed; the median is reported.
+        seconds: Approximate length of a turn, which has at least one run.
+    """
+
+    device: str = 'cpu'
+    dtype: str = 'fp32'
+    mode: str = 'forward'
+    compile: bool = False
+    batch_size: int = 1
+    turns: int = 10
+    seconds: float = 0.5
+
+
+def describe_machine(device: str = 'cpu') -> dict:
+    """Describes the machine.
+
+    Args:
+        device: ``'cpu'`` or ``'cuda'``.
+
+    Returns:
+        ``device`` (name of the processor or GPU), ``threads`` (of PyTorch on the CPU), ``torch``
+        and ``python`` (versions).
+    """
+    if device == 'cuda':
+        name = torch.cuda.get_device_name()
+    else:
+        cpuinfo = Path('/proc/cpuinfo')
+        lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+        names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+        name = names[0] if names else platform.processor() or platform.machine()
+    return dict(
+        device=name,
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        python=platform.python_version(),
+    )
+
+
+def _resident_mib(field: str) -> float:
+    """Reads the resident memory (``VmRSS``) or its peak (``VmHWM``) of this process in MiB."""
+    status = Path('/proc/self/status').read_text()
+    return int(re.search(rf'{field}:\s+(\d+) kB', status)[1]) / 1024
+
+
+def peak_memory_mib(step: Callable[[], object], held: int, device: str = 'cpu') -> float | None:
+    """Measures the peak memory of a run in MiB.
+
+    Args:
+        step: The function to run; it must have run before, so that everything is loaded.
+        held: Bytes allocated before and after the run, by weights and images.
+        device: ``'cpu'`` or ``'cuda'``.
+
+    Returns:
+        On a GPU, the peak of PyTorch's allocator. On the CPU, ``held`` plus the increase of the
+        resident memory of the process, or None if the system is not Linux.
+    """
+    if device == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() / 2**20
+    if platform.system() != 'Linux':
+        return None
+    ctypes.CDLL(None).malloc_trim(0)  # returns free memory to the system
+    Path('/proc/self/clear_refs').write_text('5')  # resets the peak
+    before = _resident_mib('VmRSS')
+    step()
+    return held / 2**20 + _resident_mib('VmHWM') - before
+
+
+def seconds_per_run(
+    step: Callable[[], object], runs: int, device: str = 'cpu', clock=time.perf_counter
+) -> float:
+    """Times several runs together and returns the seconds per run; waits for a GPU to finish."""
+    synchronize = torch.cuda.synchronize if device == 'cuda' else lambda: None
+    synchronize()
+    start = clock()
+    for _ in range(runs):
+        step()
+    synchronize()
+    return (clock() - start) / runs
+
+
+def make_step(model: nn.Module, images: Tensor, settings: Settings) -> Callable[[], None]:
+    """Returns the function to time, one run of a model on a batch."""
+    training = settings.mode == 'forward-backward'
+    model.train(training)
+    run = torch.compile(model) if settings.compile else model
+    dtype = DTYPES[settings.dtype]
+    autocast = torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32)
+
+    def step() -> None:
+        with torch.inference_mode(not training), autocast:
+            outputs = run(images)
+        if training:
+            outputs = [outputs] if isinstance(outputs, Tensor) else outputs
+            sum(output.float().mean() for output in outputs).backward()
+            model.zero_grad()
+
+    return step
+
+
+def _measure(
+    build: Callable[[], nn.Module], size: int, settings: Settings
+) -> Iterator[float | None]:
+    """Yields the peak memory of a model in MiB, then seconds per run without end."""
+    device = settings.device
+    model = build().to(device)
+    images = torch.randn(settings.batch_size, 3, size, size, device=device)
+    step = make_step(model, images, settings)
+    step()  # warm-up and compilation
+    runs = max(1, round(settings.seconds / seconds_per_run(step, 1, device)))
+    held = [*model.parameters(), *model.buffers(), images]
+    yield peak_memory_mib(step, sum(tensor.nbytes for tensor in held), device)
+    while True:
+        step()  # re-warms the caches
+        yield seconds_per_run(step, runs, device)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    known = "out of memory|can't allocate memory|ALLOC_FAILED"
+    return isinstance(error, MemoryError) or bool(re.search(known, str(error)))
+
+
+def _serve(connection, *args) -> None:
+    """Answers each request with ``(error, result)`` of the next :func:`_measure`."""
+    measurements = _measure(*args)
+    while True:
+        try:
+            connection.recv()
+        except EOFError:  # no more requests
+            return
+        try:
+            reply = None, next(measurements)
+        except Exception as error:
+            reply = OUT_OF_MEMORY if _is_out_of_memory(error) else traceback.format_exc(), None
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # for the other models
+        connection.send(reply)
+
+
+class _Worker:
+    """A process that measures a model."""
+
+    def __init__(self, *args):
+        context = multiprocessing.get_context('spawn')
+        self.connection, child_connection = context.Pipe()
+        self.process = context.Process(target=_serve, args=(child_connection, *args), daemon=True)
+        self.process.start()
+        child_connection.close()
+        self.error = None
+
+    def next_result(self) -> float | None:
+        """Returns the next result, or None if memory ran out, which sets ``error``.
+
+        Raises:
+            RuntimeError: If the model fails for another reason.
+        """
+        if self.error:
+            return None
+        try:
+            self.connection.send(None)
+            self.error, result = self.connection.recv()
+        except (EOFError, ConnectionError):
+            self.process.join()
+            if self.process.exitcode != -signal.SIGKILL:
+                raise RuntimeError(
+                    f'A measuring process ended with exit code {self.process.exitcode}.'
+                ) from None
+            self.error, result = OUT_OF_MEMORY + ' (killed by the system)', None
+        if self.error and not self.error.startswith(OUT_OF_MEMORY):
+            raise RuntimeError(f'Cannot measure a model:\n{self.error}')
+        if self.error:
+            self.stop()  # frees its memory for the other models
+        return result
+
+    def stop(self) -> None:
+        """Ends the process."""
+        self.connection.close()
+        self.process.join()
+
+
+def measure(
+    models: dict[str, Callable[[], nn.Module]], size: int, settings: Settings
+) -> list[dict]:
+    """Measures models at one image size.
+
+    Args:
+        models: By name, functions that build the models. They must be picklable: functions of a
+            module, or a ``functools.partial`` of one.
+        size: Height and width of the images in pixels.
+        settings: Settings of the measurement.
+
+    Returns:
+        For each model ``model`` (its name), ``size``, ``images_per_second`` (median of the turns),
+        ``memory_per_image_mib`` (peak memory, including weights, divided by the batch size),
+        ``seconds`` (per run, for each turn), and ``speed_ratio`` and ``memory_ratio`` to the first
+        model. If memory runs out, ``error`` instead of the measurements.
+
+    Raises:
+        RuntimeError: If a model fails for another reason than memory.
+    """
+    workers = {name: _Worker(build, size, settings) for name, build in models.items()}
+    try:
+        memory = {name: worker.next_result() for name, worker in workers.items()}
+        seconds = {name: [] for name in workers}
+        for _ in range(settings.turns):
+            for name, worker in workers.items():
+                seconds[name].append(worker.next_result())
+    finally:
+        for worker in workers.values():
+            worker.stop()
+    rows = []
+    for name, worker in workers.items():
+        row = dict(model=name, size=size)
+        if worker.error:
+            row['error'] = worker.error
+        else:
+            row['images_per_second'] = settings.batch_size / statistics.median(seconds[name])
+            if memory[name] is not None:
+                row['memory_per_image_mib'] = memory[name] / settings.batch_size
+            row['seconds'] = seconds[name]
+        rows.append(row)
+    add_ratios(rows)
+    return rows
+
+
+def add_ratios(rows: list[dict]) -> None:
+    """Adds the ratios of speed and memory to the first row, where both were measured."""
+    for quantity, ratio in (
+        ('images_per_second', 'speed_ratio'),
+        ('memory_per_image_mib', 'memory_ratio'),
+    ):
+        for row in rows:
+            if quantity in row and quantity in rows[0]:
+                row[ratio] = row[quantity] / rows[0][quantity]

@@ -1,0 +1,70 @@
+"""The command line: one module per command, with its arguments and its ``main``.
+
+``mmwf train CONFIG`` is the same as ``python tools/train.py CONFIG``.
+"""
+
+import gc
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+import torch
+
+from mmwf.errors import UserError
+
+#: The commands, with their purpose. Their modules have underscores in place of hyphens.
+COMMANDS = {
+    'train': 'train the model of a config',
+    'test': 'compute the metrics of a trained model',
+    'sample': 'sample images from a trained diffusion model',
+    'quickstart': 'train and test small models on included data',
+    'check-dataset': 'check that the data of a config fit its model',
+    'get-flops': 'count multiply-adds and parameters',
+    'benchmark': 'measure throughput and memory at several resolutions',
+    'compare-predictors': 'train all weight predictors on handwritten digits and compare them',
+    'erf': 'plot the effective receptive field of a backbone',
+    'weight-strength': 'plot the strength of the predicted weights against the depth',
+    'plot-logs': 'plot loss, learning rate and metrics of trainings',
+    'official-to-mmwf': 'convert released weights to checkpoints of mmwf, or back',
+    'deit-to-vitdet': 'convert a DeiT classifier to the backbone of the detection baselines',
+    'digits': 'write handwritten digits as an image folder',
+    'digit-scenes': 'write scenes with digits in the layouts of COCO and ADE20K',
+    'imagenet-to-latents': 'encode an image folder with a VAE, for latent diffusion',
+}
+
+
+def run_main(main: Callable[[], object]) -> None:
+    """Runs a ``main``; on a :class:`UserError`, prints only its message and exits with code 1."""
+    try:
+        main()
+    except UserError as error:
+        # DataLoader puts the traceback of its worker in front of the message.
+        sys.exit(f'error: {str(error).rpartition(f"{type(error).__name__}: ")[2].strip()}')
+    if torch.distributed.is_initialized():
+        # Reference cycles in the Runner also hold the group. As long as it exists, gloo's threads
+        # run, and abort the process if they need the interpreter after its shutdown.
+        gc.collect()
+        torch.distributed.destroy_process_group()
+
+
+def run(command: str) -> None:
+    """Runs a command with the arguments in ``sys.argv``.
+
+    Args:
+        command: One of ``COMMANDS``.
+    """
+    run_main(import_module(f'mmwf.commands.{command.replace("-", "_")}').main)
+
+
+def main() -> None:
+    """Runs ``mmwf COMMAND ...``."""
+    command, arguments = (sys.argv[1:2] or ['--help'])[0], sys.argv[2:]
+    if command not in COMMANDS:
+        listing = '\n'.join(f'  {name:<22}{purpose}' for name, purpose in COMMANDS.items())
+        usage = f'usage: mmwf COMMAND ...\n\n{listing}\n\nmmwf COMMAND --help shows its arguments.'
+        if command in ('-h', '--help'):
+            print(usage)
+            return
+        sys.exit(f'{usage}\n\nerror: Expected one of these commands, got {command!r}.')
+    sys.argv = [f'mmwf {command}', *arguments]
+    run(command)

@@ -1,0 +1,59 @@
+"""Arguments that several commands share."""
+
+import argparse
+
+from mmengine.config import Config, DictAction
+
+from mmwf.engine.config import load_config
+from mmwf.engine.device import choose_device
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, example: str) -> None:
+    """Adds ``config`` and ``--cfg-options``.
+
+    Args:
+        parser: The parser.
+        example: An override that users of this command need, for the help text.
+    """
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help=f'override settings of the config, e.g. {example}',
+    )
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--device``."""
+    parser.add_argument(
+        '--device',
+        choices=['auto', 'cuda', 'cpu'],
+        default='auto',
+        help='device to run on; auto is the GPU if there is one (default: auto)',
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--device`` and ``--launcher``."""
+    add_device_argument(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes of a distributed run (default: none)',
+    )
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Checks the device and reads the config.
+
+    Args:
+        args: With the arguments of :func:`add_config_arguments` and :func:`add_run_arguments`.
+
+    Raises:
+        UserError: If the device is not available, or there is no such config.
+    """
+    choose_device(args.device, args.launcher)
+    return load_config(args.config, args.cfg_options)

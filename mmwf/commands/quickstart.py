@@ -1,0 +1,181 @@
+"""``mmwf quickstart``: trains and tests a small model for each task, on included data.
+
+It runs the same commands, on the same kind of configs, as a user.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import mmengine
+
+from mmwf.datasets.toy.digits import write_digits
+from mmwf.datasets.toy.scenes import CLASSES, write_scenes
+from mmwf.errors import UserError
+from mmwf.visualization import predictions
+
+OUT = Path('work_dirs/quickstart')
+
+
+@dataclass
+class Task:
+    """One task of the quick start.
+
+    Attributes:
+        config: Config file.
+        prepare: Writes the data to disk.
+        metrics: For each metric in the summary, its name in test.py's metrics and a factor.
+        draw: Draws predictions (the content of test.py's ``--out FILE.pkl``) to a PNG.
+        init_from: The task whose trained backbone initializes this one's.
+        classified_by: The task whose trained classifier evaluates the generated images.
+    """
+
+    config: str
+    prepare: Callable[[], None]
+    metrics: dict[str, tuple[str, float]]
+    draw: Callable[[list, Path], None]
+    init_from: str | None = None
+    classified_by: str | None = None
+
+
+def _prepare_digits() -> None:
+    counts = write_digits('data/digits')
+    print(f'data/digits: {counts["train"]} training, {counts["val"]} test images')
+
+
+def _prepare_scenes(layout: str) -> None:
+    counts = write_scenes('data/scenes', [layout])
+    print(f'data/scenes/{layout}: {counts["train"]} training, {counts["val"]} test scenes')
+
+
+TASKS = {
+    'classification': Task(
+        config='configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py',
+        prepare=_prepare_digits,
+        metrics={'accuracy_top1': ('accuracy/top1', 0.01)},
+        draw=predictions.draw_classification,
+    ),
+    'detection': Task(
+        config='configs/quickstart/'
+        'vitdet-cascade-mask-rcnn_weightformer-w64d8-p4_1xb16-300i_scenes-64px.py',
+        prepare=partial(_prepare_scenes, 'coco'),
+        metrics={
+            'bbox_mAP_50': ('coco/bbox_mAP_50', 1),
+            'segm_mAP_50': ('coco/segm_mAP_50', 1),
+        },
+        draw=partial(
+            predictions.draw_detection, ann_file='data/scenes/coco/annotations/instances_val.json'
+        ),
+        init_from='classification',
+    ),
+    'segmentation': Task(
+        config='configs/quickstart/upernet_weightformer-w64d8-p4_1xb16-1100i_scenes-64px.py',
+        prepare=partial(_prepare_scenes, 'ade20k'),
+        metrics={'mIoU': ('mIoU', 0.01), 'mAcc': ('mAcc', 0.01)},
+        draw=partial(predictions.draw_segmentation, classes=('background', *CLASSES)),
+        init_from='classification',
+    ),
+    'generation': Task(
+        config='configs/quickstart/dit_weightformer-w64d6-p2_1xb64-1500i_digits-8px.py',
+        prepare=_prepare_digits,
+        metrics={'class_accuracy': ('class_accuracy', 1), 'fid_digits': ('fid', 1)},
+        draw=predictions.draw_generation,
+        classified_by='classification',
+    ),
+}
+
+
+def _run_command(*args: str | Path) -> float:
+    """Runs a command of mmwf, which prints to the terminal; returns the seconds it took."""
+    command = [sys.executable, '-m', 'mmwf', *map(str, args)]
+    print('$ mmwf ' + ' '.join(map(str, args)), flush=True)
+    start = time.perf_counter()
+    if subprocess.run(command, env=dict(os.environ, PYTHONUNBUFFERED='1')).returncode:
+        raise UserError(f'mmwf {args[0]} failed; see its last lines above.')
+    return time.perf_counter() - start
+
+
+def _last_checkpoint(name: str) -> str | None:
+    """Returns the newest checkpoint of a task, or None if the task has not been trained."""
+    file = OUT / name / 'last_checkpoint'
+    checkpoint = file.read_text().strip() if file.is_file() else None
+    return checkpoint if checkpoint and Path(checkpoint).is_file() else None
+
+
+def run_task(name: str, task: Task) -> dict:
+    """Prepares the data of a task, trains, tests and draws; returns its entry in the summary."""
+    work_dir = OUT / name
+    task.prepare()
+    train = ['train', task.config, '--work-dir', work_dir]
+    if task.init_from:
+        weights = _last_checkpoint(task.init_from)
+        option = 'model.backbone.init_cfg'
+        train += ['--cfg-options', f'{option}.type=Pretrained', f'{option}.checkpoint={weights}']
+    seconds = _run_command(*train)
+    metrics_file, predictions_file = work_dir / 'metrics.json', work_dir / 'predictions.pkl'
+    test = ['test', task.config, _last_checkpoint(name), '--work-dir', work_dir]
+    test += ['--out', metrics_file, predictions_file]
+    if task.classified_by:
+        classifier = _last_checkpoint(task.classified_by)
+        test += ['--cfg-options', f'test_evaluator.extractor.checkpoint={classifier}']
+    _run_command(*test)
+    metrics = mmengine.load(metrics_file)
+    task.draw(mmengine.load(predictions_file), OUT / f'{name}.png')
+    entry = {
+        key: round(metrics[source] * factor, 4) for key, (source, factor) in task.metrics.items()
+    }
+    return dict(entry, seconds=round(seconds, 1))
+
+
+def _in_order(names: list[str]) -> list[str]:
+    """Puts before each task the one it depends on, unless that has been trained already."""
+    ordered = []
+    for name in names:
+        dependency = TASKS[name].init_from or TASKS[name].classified_by
+        if dependency and (dependency in names or not _last_checkpoint(dependency)):
+            ordered.append(dependency)
+        ordered.append(name)
+    return list(dict.fromkeys(ordered))
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Train and test small models on included data. Writes work_dirs/quickstart/'
+        'summary.json and one plot per task.'
+    )
+    parser.add_argument(
+        'tasks',
+        nargs='*',
+        default=list(TASKS),
+        metavar='TASK',
+        help=f'tasks to run: {", ".join(TASKS)} (default: all)',
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command."""
+    names = parse_args(argv).tasks
+    unknown = [name for name in names if name not in TASKS]
+    if unknown:
+        raise UserError(
+            f'Expected each TASK to be one of {", ".join(TASKS)}; got {", ".join(unknown)}.'
+        )
+    names = _in_order(names)
+    OUT.mkdir(parents=True, exist_ok=True)
+    summary_file = OUT / 'summary.json'
+    for i, name in enumerate(names, 1):
+        print(f'=== quick start {i}/{len(names)}: {name}', flush=True)
+        entry = run_task(name, TASKS[name])
+        summary = json.loads(summary_file.read_text()) if summary_file.exists() else {}
+        summary[name] = entry
+        summary_file.write_text(json.dumps(summary, indent=2) + '\n')
+        print(f'=== {name}: {entry}; plot: {OUT / name}.png', flush=True)
+    print(f'Summary: {summary_file}')

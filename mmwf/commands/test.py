@@ -1,0 +1,138 @@
+"""``mmwf test``: computes the metrics of a trained model."""
+
+import argparse
+from copy import deepcopy
+from pathlib import Path
+
+import mmengine
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.registry import METRICS
+
+from mmwf.checkpoints import check_checkpoint
+from mmwf.datasets.checks import check_coco, check_data
+from mmwf.engine.config import default_work_dir
+from mmwf.engine.run import set_up_run
+from mmwf.errors import UserError
+
+from ._common import add_config_arguments, add_run_arguments, read_config
+
+#: The metric that writes the predictions, by default scope; elsewhere MMEngine's DumpResults. These
+#: compress masks and drop what would fill the memory.
+DUMPS = {'mmdet': 'DumpDetResults', 'mmseg': 'mmwf.DumpSegResults'}
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Compute the metrics of a trained model.')
+    add_config_arguments(parser, 'test_dataloader.batch_size=16')
+    parser.add_argument('checkpoint', help='checkpoint or released weights')
+    parser.add_argument(
+        '--work-dir', metavar='DIR', help='folder of the log (default: work_dirs/CONFIG_NAME)'
+    )
+    parser.add_argument(
+        '--out',
+        nargs='+',
+        default=[],
+        metavar='FILE',
+        help='write the metrics to FILE.json, the predictions to FILE.pkl, or both',
+    )
+    parser.add_argument(
+        '--show-dir', metavar='DIR', help='draw the predictions on each test image, into DIR'
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='use test-time augmentation: that of the config, for classifiers by default a flip',
+    )
+    add_run_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def show_predictions(cfg: Config, folder: str) -> None:
+    """Makes the visualization hook of the config draw the predictions on every test image.
+
+    Args:
+        cfg: The config; it is modified in place.
+        folder: Folder of the drawings.
+
+    Raises:
+        UserError: If the config has no visualization hook.
+    """
+    # Absolute, since the hooks would join it to the work dir, mmdet's again for each batch.
+    folder = str(Path(folder).absolute())
+    settings = {
+        'VisualizationHook': dict(enable=True, interval=1, out_dir=folder),
+        'DetVisualizationHook': dict(draw=True, interval=1, test_out_dir=folder),
+        'SegVisualizationHook': dict(draw=True),
+    }
+    hook = cfg.default_hooks.get('visualization') or {}
+    if hook.get('type') not in settings:
+        raise UserError(
+            '--show-dir needs default_hooks.visualization in the config, of type '
+            f'{" or ".join(settings)}; got {hook.get("type")}.'
+        )
+    hook.update(settings[hook['type']])
+    if hook['type'] == 'SegVisualizationHook':  # its folder is that of the visualizer
+        cfg.visualizer.vis_backends = [dict(type='LocalVisBackend', img_save_dir=folder)]
+
+
+def use_tta(cfg: Config) -> None:
+    """Wraps model and pipeline in test-time augmentation.
+
+    It is the ``tta_model`` and ``tta_pipeline`` of the config; for classification, by default the
+    mean over the image and its mirror image.
+
+    Args:
+        cfg: The config; it is modified in place.
+
+    Raises:
+        UserError: If the config has no test-time augmentation and is not for classification.
+    """
+    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+        if cfg.get('default_scope') != 'mmpretrain':
+            raise UserError('--tta needs tta_model and tta_pipeline in the config.')
+        pipeline = cfg.test_dataloader.dataset.pipeline
+        cfg.tta_model = dict(type='AverageClsScoreTTA')
+        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+        cfg.tta_pipeline = deepcopy(pipeline[:-1]) + [
+            dict(type='TestTimeAug', transforms=[flips, [deepcopy(pipeline[-1])]])
+        ]
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def main(argv: list[str] | None = None) -> dict:
+    """Runs the command and returns the metrics."""
+    args = parse_args(argv)
+    for path in args.out:
+        if Path(path).suffix not in ('.json', '.pkl'):
+            raise UserError(f'Expected --out FILE.json or FILE.pkl, got {path}.')
+    if args.tta and args.show_dir:
+        raise UserError('--show-dir draws a single view of each image; omit --tta, or --show-dir.')
+    cfg = read_config(args)
+    cfg.work_dir = default_work_dir(cfg, args.config, args.work_dir)
+    check_checkpoint(args.checkpoint)
+    check_data(cfg, ('test_dataloader',))
+    check_coco(cfg, ('test_dataloader',))
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg.default_hooks.checkpoint_match = dict(type='mmwf.CheckpointMatchHook', strict=True)
+    if args.show_dir:
+        show_predictions(cfg, args.show_dir)
+    if args.tta:
+        use_tta(cfg)
+    runner = set_up_run(cfg, args.launcher)
+    if args.show_dir and get_world_size() > 1:
+        runner.logger.info(
+            f'--show-dir: only the first of {get_world_size()} processes draws, and only its share '
+            'of the images. To draw all, test with one process.'
+        )
+    for path in args.out:
+        if path.endswith('.pkl'):
+            dump = DUMPS.get(cfg.get('default_scope'), 'DumpResults')
+            metric = METRICS.build(dict(type=dump, out_file_path=path))
+            runner.test_evaluator.metrics.append(metric)
+    metrics = runner.test()
+    for path in args.out:
+        if path.endswith('.json') and is_main_process():
+            mmengine.dump(metrics, path, indent=2)
+    return metrics

@@ -1,0 +1,41 @@
+"""Checks that the files and folders of a config exist."""
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmwf.errors import UserError
+
+from .wrappers import unwrap
+
+
+def _data_paths(dataset: dict) -> Iterator[Path]:
+    """Yields the files and folders named in a dataset config without wrappers."""
+    root = Path(dataset.get('data_root') or '')
+    if dataset.get('data_root'):
+        yield root
+    prefix = dataset.get('data_prefix') or dataset.get('split') or ''
+    for part in prefix.values() if isinstance(prefix, dict) else [prefix]:
+        if part:
+            yield root / part
+    if dataset.get('ann_file'):
+        yield root / dataset['ann_file']
+
+
+def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
+    """Checks that the files and folders of the given data loaders exist.
+
+    Raises:
+        UserError: If one is missing. The message gives its path and the config's ``data_help``,
+            which says how to get the data.
+    """
+    for name in loaders:
+        datasets = unwrap(cfg[name].dataset) if cfg.get(name) else ()
+        for path in chain.from_iterable(map(_data_paths, datasets)):
+            if not path.exists():
+                raise UserError(
+                    f'{name} expects {path}, which does not exist (looked at {path.absolute()}).\n'
+                    + cfg.get('data_help', f'Put the data there, or set {name}.dataset.data_root.')
+                )

@@ -1,0 +1,1 @@
+"""Small datasets made from data inside Python packages; nothing is downloaded."""

@@ -1,0 +1,35 @@
+"""Building MMEngine's Runner."""
+
+import logging
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmwf.libraries import import_task_library, quiet_build
+
+from .device import set_up_processes
+
+
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Drops MMEngine's messages about its own deprecated classes and metrics without a prefix."""
+    noise = (
+        '"FileClient" will be',
+        '"HardDiskBackend" is the',
+        'The prefix is not set in metric class',
+    )
+    return not record.getMessage().startswith(noise)
+
+
+def set_up_run(cfg: Config, launcher: str = 'none') -> Runner:
+    """Adapts a config to the machine, starts the process group and builds the Runner.
+
+    Args:
+        cfg: The config; it is modified in place (see :func:`.set_up_processes`).
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+    """
+    set_up_processes(cfg, launcher)
+    import_task_library(cfg)
+    with quiet_build():
+        runner = Runner.from_cfg(cfg)
+    runner.logger.addFilter(_is_relevant)
+    return runner

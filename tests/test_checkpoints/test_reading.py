@@ -1,0 +1,313 @@
+"""Reading checkpoints of every format, without executing code in them."""
+
+import os
+import pickle
+import sys
+import types
+
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.runner import CheckpointLoader
+from safetensors.torch import save_file
+from torch import nn
+
+from mmwf.checkpoints import check_checkpoint, read_checkpoint, reading
+from mmwf.checkpoints.released_keys import released_to_mmwf
+from mmwf.errors import UserError
+
+
+def assert_same_weights(actual, expected):
+    assert list(actual) == list(expected)
+    assert all(torch.equal(actual[key], expected[key]) for key in expected)
+
+
+def save_safetensors(weights, path):
+    save_file(weights, path.with_suffix('.safetensors'))
+    return path.with_suffix('.safetensors')
+
+
+def save_pth(wrap):
+    def save(weights, path):
+        torch.save(wrap(weights), path)
+        return path
+
+    return save
+
+
+FORMATS = {
+    'safetensors': save_safetensors,
+    'bare': save_pth(lambda w: w),
+    'model': save_pth(lambda w: {'model': w, 'epoch': 3}),
+    'state_dict': save_pth(lambda w: {'state_dict': w}),
+    'parameters': save_pth(lambda w: {k: nn.Parameter(v) for k, v in w.items()}),
+    'ddp': save_pth(lambda w: {'model': {f'module.{k}': v for k, v in w.items()}}),
+}
+
+
+@pytest.mark.parametrize('save', FORMATS.values(), ids=FORMATS.keys())
+@pytest.mark.parametrize('released', [True, False], ids=['released', 'ours'])
+def test_weights_are_found_in_every_format(tmp_path, released_weights, save, released):
+    ours = released_to_mmwf(released_weights)
+    path = save(released_weights if released else ours, tmp_path / 'checkpoint.pth')
+    for spelling in (path, str(path)):
+        assert_same_weights(
+            {k: v.detach() for k, v in sorted(read_checkpoint(spelling)['state_dict'].items())},
+            dict(sorted(ours.items())),
+        )
+
+
+def test_the_older_torch_format_is_read(tmp_path, released_weights):
+    path = tmp_path / 'old.pth'
+    torch.save({'model': released_weights}, path, _use_new_zipfile_serialization=False)
+    assert_same_weights(read_checkpoint(path)['state_dict'], released_to_mmwf(released_weights))
+
+
+def test_other_entries_of_the_checkpoint_are_kept(tmp_path, released_weights):
+    torch.save({'model': released_weights, 'epoch': 3}, tmp_path / 'checkpoint.pth')
+    assert read_checkpoint(tmp_path / 'checkpoint.pth')['epoch'] == 3
+
+
+def test_a_training_checkpoint_of_mmengine_is_read_completely(tmp_path):
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    hub = MessageHub('test_checkpoint')
+    for loss in (3.0, 1.0):
+        hub.update_scalar('train/loss', loss)
+    hub.update_info('epoch', 7)
+    state = dict(
+        meta=dict(epoch=7, iter=70, cfg='model = dict()', seed=1, dataset_meta=dict(classes=['a'])),
+        state_dict=model.state_dict(),
+        message_hub=hub.state_dict(),
+        optimizer=optimizer.state_dict(),
+        param_schedulers=[dict(last_step=3)],
+    )
+    torch.save(state, tmp_path / 'epoch_7.pth')
+    loaded = read_checkpoint(tmp_path / 'epoch_7.pth')
+    assert loaded['meta'] == state['meta']
+    assert_same_weights(loaded['state_dict'], state['state_dict'])
+    buffer = loaded['message_hub']['log_scalars']['train/loss']
+    assert isinstance(buffer, HistoryBuffer)
+    assert (buffer.mean(), buffer.current()) == (2.0, 1.0)
+    assert loaded['message_hub']['runtime_info']['epoch'] == 7
+    optimizer.load_state_dict(loaded['optimizer'])
+
+
+def test_an_hf_name_is_model_safetensors_on_the_hub(tmp_path, monkeypatch, released_weights):
+    save_file(released_weights, tmp_path / 'downloaded.safetensors')
+    requested = []
+
+    def hf_hub_download(repo_id, filename):
+        requested.append((repo_id, filename))
+        return str(tmp_path / 'downloaded.safetensors')
+
+    hub = types.SimpleNamespace(hf_hub_download=hf_hub_download)
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', hub)
+    state_dict = read_checkpoint('hf://owner/weightformer-t')['state_dict']
+    assert requested == [('owner/weightformer-t', 'model.safetensors')]
+    assert 'backbone.norm.weight' in state_dict
+
+
+class Malicious:
+    """Creates a folder when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
+
+
+WEIGHTS = {'weight': torch.arange(6.0).view(2, 3), 'bias': torch.ones(2)}
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    """Collects the log messages."""
+    messages = []
+    monkeypatch.setattr(reading, 'print_log', lambda message, **kwargs: messages.append(message))
+    return messages
+
+
+@pytest.fixture
+def foreign_file(tmp_path, monkeypatch):
+    """A checkpoint with an object whose class can no longer be imported."""
+    (tmp_path / 'yacs_of_theirs.py').write_text('class CfgNode(dict):\n    pass\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    import yacs_of_theirs
+
+    config = yacs_of_theirs.CfgNode(lr=0.1, nested=yacs_of_theirs.CfgNode(a=[1, 2]))
+    config.frozen = True
+    torch.save({'model': WEIGHTS, 'config': config, 'epoch': 1}, tmp_path / 'released.pth')
+    monkeypatch.delitem(sys.modules, 'yacs_of_theirs')
+    (tmp_path / 'yacs_of_theirs.py').unlink()
+    return tmp_path / 'released.pth'
+
+
+def test_weights_beside_a_foreign_object_are_read(foreign_file, logged):
+    loaded = read_checkpoint(foreign_file)
+    assert set(loaded) == {'state_dict'}
+    assert all(torch.equal(loaded['state_dict'][key], WEIGHTS[key]) for key in WEIGHTS)
+    assert 'yacs_of_theirs.CfgNode were not unpickled' in logged[0]
+    assert 'yacs_of_theirs' not in sys.modules
+
+
+def save_by_pickle(value, path):
+    path.write_bytes(pickle.dumps(value))
+
+
+def save_in_the_older_format(value, path):
+    torch.save(value, path, _use_new_zipfile_serialization=False)
+
+
+savers = pytest.mark.parametrize('save', [torch.save, save_in_the_older_format, save_by_pickle])
+
+
+def test_unpickling_the_malicious_object_executes_it(tmp_path):
+    pickle.loads(pickle.dumps(Malicious(tmp_path / 'marker')))
+    assert (tmp_path / 'marker').is_dir()
+
+
+@pytest.mark.parametrize('save', [torch.save, save_in_the_older_format])
+def test_a_malicious_object_beside_the_weights_is_not_executed(tmp_path, logged, save):
+    save({'model': WEIGHTS, 'config': Malicious(tmp_path / 'marker')}, tmp_path / 'bad.pth')
+    state_dict = read_checkpoint(tmp_path / 'bad.pth')['state_dict']
+    assert torch.equal(state_dict['weight'], WEIGHTS['weight'])
+    assert 'mkdir' in logged[0]
+    assert not (tmp_path / 'marker').exists()
+
+
+@pytest.mark.filterwarnings('ignore:Detected pickle protocol')
+@savers
+@pytest.mark.parametrize('place', ['inside the weights', 'as the weights', 'as the whole file'])
+def test_a_malicious_object_in_place_of_the_weights_is_not_executed(tmp_path, save, place):
+    evil = Malicious(tmp_path / 'marker')
+    value = {
+        'inside the weights': {'model': {**WEIGHTS, 'scale': evil}},
+        'as the weights': {'model': evil},
+        'as the whole file': evil,
+    }[place]
+    save(value, tmp_path / 'bad.pth')
+    with pytest.raises(ValueError, match=r'safetensors\.torch\.save_file') as error:
+        read_checkpoint(tmp_path / 'bad.pth')
+    assert 'bad.pth' in str(error.value)
+    assert not (tmp_path / 'marker').exists()
+
+
+@pytest.mark.parametrize('imports', ['mmwf, mmengine.runner', 'mmengine.runner, mmwf'])
+def test_importing_mmwf_makes_mmengine_read_safely(tmp_path, run_python, imports):
+    path = str(tmp_path / 'bad.pth')
+    torch.save(Malicious(tmp_path / 'marker'), path)
+    result = run_python(
+        f'import {imports}, torch\n'
+        'try:\n'
+        f'    mmengine.runner.load_checkpoint(torch.nn.Linear(1, 1), {path!r})\n'
+        'except mmwf.errors.UserError as error:\n'
+        '    print(error)\n'
+    )
+    assert 'was not unpickled' in result.stdout, result.stderr
+    assert not (tmp_path / 'marker').exists()
+
+
+class CallsGetattr:
+    """Is pickled as a call of ``getattr``, like HistoryBuffer."""
+
+    def __init__(self, obj, name):
+        self.args = obj, name
+
+    def __reduce__(self):
+        return getattr, self.args
+
+
+@pytest.mark.parametrize(
+    ('obj', 'name'),
+    [(HistoryBuffer, '__init__'), (HistoryBuffer, '_set_default_statistics'), (slice, 'indices')],
+)
+def test_getattr_in_a_pickle_is_limited_to_methods_of_history_buffer(obj, name):
+    with pytest.raises(pickle.UnpicklingError, match='is not allowed'):
+        reading._history_buffer_attribute(obj, name)
+
+
+def test_a_pickled_getattr_of_another_object_is_not_executed(tmp_path, logged):
+    value = {'model': WEIGHTS, 'config': CallsGetattr(slice, 'indices')}
+    torch.save(value, tmp_path / 'bad.pth')
+    loaded = read_checkpoint(tmp_path / 'bad.pth')
+    assert set(loaded) == {'state_dict'}  # as for foreign objects, only the weights are read
+    assert torch.equal(loaded['state_dict']['bias'], WEIGHTS['bias'])
+
+
+def test_reading_does_not_change_torchs_safe_globals(tmp_path):
+    before = set(torch.serialization.get_safe_globals())
+    torch.save(WEIGHTS, tmp_path / 'good.pth')
+    read_checkpoint(tmp_path / 'good.pth')
+    assert set(torch.serialization.get_safe_globals()) == before
+
+
+def save_torchscript(path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
+
+
+@pytest.mark.parametrize('name', ['model.pth', 'model.safetensors'])
+@pytest.mark.parametrize('kept', [0, 1, 100, 0.5, 0.99])
+def test_a_truncated_file_is_named(tmp_path, name, kept):
+    from safetensors.torch import save_file
+
+    path = tmp_path / name
+    (save_file if path.suffix == '.safetensors' else torch.save)(WEIGHTS, path)
+    data = path.read_bytes()
+    path.write_bytes(data[: kept if isinstance(kept, int) else int(kept * len(data))])
+    with pytest.raises(ValueError, match=name):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize('name', ['model.pth', 'model.safetensors'])
+@pytest.mark.parametrize(
+    'content', [b'', b'<html>404 Not Found</html>\n', b'version https://git-', b'root']
+)
+def test_a_file_that_is_not_a_checkpoint_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f'{name}.*not a (checkpoint|readable)'):
+        read_checkpoint(tmp_path / name)
+
+
+def test_a_torchscript_program_is_not_loaded(tmp_path):
+    save_torchscript(tmp_path / 'program.pth')
+    with pytest.raises(ValueError, match=r'program\.pth is a TorchScript program'):
+        read_checkpoint(tmp_path / 'program.pth')
+
+
+@pytest.mark.parametrize('value', [[1, 2], torch.zeros(3)])
+def test_a_file_without_a_dict_is_refused(tmp_path, value):
+    torch.save(value, tmp_path / 'list.pth')
+    with pytest.raises(ValueError, match=f'a dict of weights, got a {type(value).__name__}'):
+        read_checkpoint(tmp_path / 'list.pth')
+
+
+@pytest.mark.parametrize('name', ['nowhere.pth', 'nowhere.safetensors'])
+def test_a_missing_file_is_named(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=name):
+        read_checkpoint(tmp_path / name)
+
+
+def test_a_url_is_downloaded_once(tmp_path, monkeypatch):
+    downloads = []
+
+    def download(url, file):
+        downloads.append(url)
+        torch.save({'weight': torch.ones(2)}, file)
+
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    for _ in range(2):
+        checkpoint = CheckpointLoader.load_checkpoint('https://example.org/w/a.pth?token=1')
+        assert torch.equal(checkpoint['state_dict']['weight'], torch.ones(2))
+    assert downloads == ['https://example.org/w/a.pth?token=1']
+    assert (tmp_path / 'checkpoints' / 'a.pth').exists()
+
+
+def test_a_missing_local_checkpoint_is_a_user_error():
+    with pytest.raises(UserError, match=r'There is no checkpoint nowhere\.pth'):
+        check_checkpoint('nowhere.pth')
+    check_checkpoint('hf://RuizeHe/weightformer-t')

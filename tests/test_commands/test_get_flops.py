@@ -1,0 +1,31 @@
+"""``mmwf get-flops``."""
+
+import json
+
+import pytest
+
+from mmwf.commands.get_flops import main
+
+CONFIG = 'configs/classification/weightformer-tiny-p16_8xb256_in1k.py'
+
+
+def test_it_prints_nothing_but_json_if_requested(capsys):
+    main([CONFIG, '--shape', '224', '224', '--json'])
+    counts = json.loads(capsys.readouterr().out)
+    assert counts['convention'] == 'multiply-adds'
+    assert {'backbone', 'neck', 'total', 'params'} <= set(counts)
+
+
+def test_it_prints_a_table(capsys):
+    main([CONFIG])
+    printed = capsys.readouterr().out
+    assert 'multiply-adds' in printed and '224 x 224' in printed
+    lines = [line.split() for line in printed.splitlines()]
+    assert ['total', '1.124', 'G'] in lines and ['params', '7.074', 'M'] in lines
+
+
+def test_the_help_says_what_is_counted(capsys):
+    with pytest.raises(SystemExit):
+        main(['--help'])
+    printed = capsys.readouterr().out
+    assert 'proposals' in printed and 'mask head' in printed

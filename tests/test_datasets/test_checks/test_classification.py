@@ -1,0 +1,44 @@
+"""Errors in data for classification, found before training."""
+
+from pathlib import Path
+
+import pytest
+
+from mmwf.datasets.checks import check_datasets
+from mmwf.datasets.toy.digits import write_digits
+from mmwf.engine.config import load_config
+from mmwf.errors import UserError
+
+ROOT = Path(__file__).parents[3]
+LOADERS = ('train_dataloader', 'val_dataloader')
+
+
+def error_message(cfg):
+    with pytest.raises(UserError) as error:
+        check_datasets(cfg, LOADERS)
+    return str(error.value)
+
+
+@pytest.fixture
+def digits(tmp_path):
+    write_digits(tmp_path)
+    cfg = load_config(ROOT / 'configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py')
+    for loader in LOADERS:
+        cfg[loader].dataset.data_root = str(tmp_path)
+    return cfg, tmp_path
+
+
+def test_a_classifier_has_as_many_classes_as_its_data(digits):
+    cfg, root = digits
+    report, _ = check_datasets(cfg, LOADERS, max_images=5)
+    assert '1437 images, 5 of them read' in report
+    assert f'{len(list((root / "train/7").iterdir()))}  7' in report
+    cfg.model.head.num_classes = 9
+    assert 'The head has num_classes=9, but the dataset has 10 classes' in error_message(cfg)
+
+
+def test_a_damaged_image_of_a_classifier_is_named(digits):
+    cfg, root = digits
+    path = next((root / 'val/3').iterdir())
+    path.write_bytes(b'no image')
+    assert f'Cannot read the image {path}' in error_message(cfg)
