@@ -1,6 +1,6 @@
 """mmwf: WeightFormer for OpenMMLab."""
 
-from . import checkpoints, compat, libraries, registry
+from . import checkpoints, compat, libraries, placeholders
 from .version import __version__
 
 __all__ = ['__version__']
@@ -9,7 +9,5 @@ __all__ = ['__version__']
 compat.install_mmcv_ops()
 # From here on MMEngine, too, reads checkpoints without executing code in them.
 libraries.after_import('mmengine.runner.checkpoint', checkpoints.install)
-# Lets configs write type='WeightFormer' without a scope.
-registry.register_on_first_use('LayerNorm2d')
-registry.register_on_first_use('SimpleFPN')
-registry.register_on_first_use('WeightFormer')
+# Configs may write type='WeightFormer' without a scope.
+placeholders.register()

@@ -5,8 +5,6 @@ library finds them by their plain names. All other classes are in the registries
 share their name with a class of another library.
 """
 
-from importlib import import_module
-
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
@@ -24,7 +22,6 @@ __all__ = [
     'OPTIM_WRAPPERS',
     'OPTIM_WRAPPER_CONSTRUCTORS',
     'TRANSFORMS',
-    'register_on_first_use',
 ]
 
 MODELS = Registry('model', parent=ROOT_MODELS, scope='mmwf', locations=['mmwf.models'])
@@ -45,20 +42,3 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
 TRANSFORMS = Registry(
     'transform', parent=ROOT_TRANSFORMS, scope='mmwf', locations=['mmwf.datasets.transforms']
 )
-
-
-def register_on_first_use(name: str) -> None:
-    """Registers a placeholder, so that ``type=name`` works after ``import mmwf`` alone.
-
-    When it is built, ``mmwf.models`` is imported, and its classes replace the placeholders. This
-    keeps the second that importing MMEngine's model package takes out of ``import mmwf``.
-
-    Args:
-        name: Name of a class in ``mmwf.models``.
-    """
-
-    def build(cls, *args, **kwargs):
-        return getattr(import_module('mmwf.models'), name)(*args, **kwargs)
-
-    # A class, not a function: mmcv's build_norm_layer requires one.
-    ROOT_MODELS.register_module(name=name, module=type(name, (), {'__new__': build}))

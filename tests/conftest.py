@@ -19,6 +19,13 @@ def seed():
 
 
 @pytest.fixture(autouse=True)
+def exact_fp32():
+    """Turns TF32 off, which runs turn on for the whole process where there is a GPU."""
+    torch.set_float32_matmul_precision('highest')
+    torch.backends.cudnn.allow_tf32 = False
+
+
+@pytest.fixture(autouse=True)
 def own_default_scope():
     """Resets the default scope, so that no test sees that of another."""
     with DefaultScope.overwrite_default_scope('mmengine'):

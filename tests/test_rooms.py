@@ -14,10 +14,12 @@ ROOMS = (
     'version',
     'registry',
     'libraries',
+    'processes',
     'compat',
     'ops',
     'checkpoints',
     'models',
+    'placeholders',
     'datasets',
     'engine',
     'evaluation',
@@ -47,7 +49,9 @@ def imported(name):
             for alias in node.names:
                 submodule = f'{source}.{alias.name}'
                 found |= {submodule if submodule in MODULES else source} & set(MODULES)
-    return found - {name}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith('import_module'):
+            found |= {ast.literal_eval(a) for a in node.args if isinstance(a, ast.Constant)}
+    return found & set(MODULES) - {name}
 
 
 def room(name):

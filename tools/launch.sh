@@ -7,28 +7,50 @@ if [ -z "${PYTHON:-}" ] && [ -x "$TOOLS/../.venv/bin/python" ]; then
 fi
 PYTHON=${PYTHON:-python}
 
+_refuse() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+# _set_threads COUNT: of each process, unless chosen. torchrun and MMEngine warn if they have to.
+_set_threads() {
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$1}
+  export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}
+}
+
 # launch PROCESSES SCRIPT [ARGUMENT ...]
 launch() {
   local processes=$1 nodes=${NNODES:-1} where
   shift
+  [[ $nodes =~ ^[1-9][0-9]*$ ]] || _refuse "Expected NNODES to be a number of machines, got $nodes."
+  if [ "$nodes" -gt 1 ]; then
+    [ -n "${MASTER_ADDR:-}" ] || _refuse "NNODES=$nodes needs MASTER_ADDR: the name or IP address of the" \
+      'machine with NODE_RANK=0, the same on all machines. It is not set.'
+    [[ ${NODE_RANK:-} =~ ^[0-9]+$ ]] && [ "$NODE_RANK" -lt "$nodes" ] || _refuse "NNODES=$nodes needs" \
+      "NODE_RANK: 0 on the machine of MASTER_ADDR, then 1 to $((nodes - 1)). Got ${NODE_RANK:-none}."
+  fi
   if [ "$nodes" -eq 1 ] && [ -z "${PORT:-}" ]; then
     where=(--standalone)  # on a free port
   else
     where=(--nnodes "$nodes" --node-rank "${NODE_RANK:-0}"
       --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${PORT:-29500}")
   fi
-  # One thread per process is also torchrun's default, but setting it silences its warning.
-  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec "$PYTHON" -m torch.distributed.run \
+  _set_threads 1
+  exec "$PYTHON" -m torch.distributed.run \
     "${where[@]}" --nproc-per-node "$processes" "$@" --launcher pytorch
 }
 
 # slurm_launch PARTITION JOB_NAME SCRIPT [ARGUMENT ...]
 slurm_launch() {
-  local partition=$1 job=$2 gpus=${GPUS:-8} per_node
+  local partition=$1 job=$2 gpus=${GPUS:-8} cpus=${CPUS_PER_TASK:-8} per_node gres
   shift 2
   per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+  gres=${GRES-gpu:$per_node}  # empty: no --gres
+  _set_threads "$cpus"
+  # Without PORT, mmwf/processes.py chooses it by the number of the job.
+  [ -z "${PORT:-}" ] || export MASTER_PORT=$PORT
   # shellcheck disable=SC2086  # SRUN_ARGS is a list of words
-  exec srun -p "$partition" --job-name="$job" --gres="gpu:$per_node" --ntasks="$gpus" \
-    --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-8}" --kill-on-bad-exit=1 \
+  exec srun -p "$partition" --job-name="$job" ${gres:+"--gres=$gres"} --ntasks="$gpus" \
+    --ntasks-per-node="$per_node" --cpus-per-task="$cpus" --kill-on-bad-exit=1 \
     ${SRUN_ARGS:-} "$PYTHON" -u "$@" --launcher slurm
 }

@@ -3,7 +3,7 @@
 #
 #   GPUS=8 bash tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]
 #
-# Also: GPUS_PER_NODE (default: 8), CPUS_PER_TASK (default: 8), SRUN_ARGS (more arguments of srun).
+# The environment variables are those of slurm_train.sh.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
 [ $# -ge 4 ] || { echo "usage: $0 PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]" >&2; exit 2; }

@@ -3,7 +3,16 @@
 #
 #   GPUS=16 GPUS_PER_NODE=8 bash tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of tools/train.py]
 #
-# Also: CPUS_PER_TASK (default: 8), SRUN_ARGS (more arguments of srun).
+# Without GPUs, on CPUs with gloo: GRES= GPUS=2 GPUS_PER_NODE=1 bash tools/slurm_train.sh ...
+#
+# Also, in the environment:
+#   GPUS           number of tasks (default: 8)
+#   GPUS_PER_NODE  tasks per node (default: 8, or GPUS if that is less)
+#   GRES           argument of --gres (default: gpu:GPUS_PER_NODE); empty on clusters that have none
+#   CPUS_PER_TASK  default: 8
+#   PORT           on the first node (default: chosen by the number of the job)
+#   MASTER_ADDR    the first node, where its name cannot be resolved
+#   SRUN_ARGS      more arguments of srun
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
 [ $# -ge 3 ] || { echo "usage: $0 PARTITION JOB_NAME CONFIG [arguments of tools/train.py]" >&2; exit 2; }

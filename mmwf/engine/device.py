@@ -2,14 +2,18 @@
 
 import os
 import sys
+from datetime import timedelta
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import is_distributed, is_main_process
 from mmengine.logging import print_log
 
 from mmwf.datasets.checks import LOADERS
 from mmwf.errors import UserError
+from mmwf.processes import export_variables, local_rank
+
+PRECISIONS = ('highest', 'high', 'medium')
 
 
 def choose_device(device: str, launcher: str) -> None:
@@ -21,8 +25,7 @@ def choose_device(device: str, launcher: str) -> None:
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
     Raises:
-        UserError: If CUDA is requested but not available, there are fewer GPUs than processes, or
-            the launcher is slurm without GPUs.
+        UserError: If CUDA is requested but not available, or there are fewer GPUs than processes.
     """
     cuda = torch.cuda.is_available()
     if device == 'cuda' and not cuda:
@@ -35,14 +38,13 @@ def choose_device(device: str, launcher: str) -> None:
     if device == 'cpu' and cuda:
         os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
         os.execv(sys.executable, sys.orig_argv)
-    processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+    # Only torchrun tells the number of processes on this machine.
+    processes = int(os.environ.get('LOCAL_WORLD_SIZE', local_rank() + 1))
     if launcher != 'none' and cuda and processes > torch.cuda.device_count():
         raise UserError(
             f'{processes} processes were requested on a machine with '
             f'{torch.cuda.device_count()} visible GPUs; expected one GPU per process.'
         )
-    if launcher == 'slurm' and not cuda:
-        raise UserError('The slurm launcher needs GPUs; on CPUs use tools/dist_train.sh.')
 
 
 def _replace_sync_bn(node) -> int:
@@ -59,17 +61,42 @@ def _replace_sync_bn(node) -> int:
     return found + sum(map(_replace_sync_bn, node.values()))
 
 
+def _allow_tf32(cfg: Config) -> None:
+    """Sets the precision of fp32 products on GPUs; only ``'highest'`` does without TF32.
+
+    Raises:
+        UserError: If there is no such precision.
+    """
+    precision = cfg.get('float32_matmul_precision', 'high')
+    if precision not in PRECISIONS:
+        raise UserError(
+            f'Expected float32_matmul_precision to be one of {", ".join(PRECISIONS)}, '
+            f'got {precision!r}.'
+        )
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = precision != 'highest'  # convolutions
+
+
 def set_up_processes(cfg: Config, launcher: str) -> None:
     """Adapts a config to the machine and, without a GPU, starts the process group with gloo.
 
-    Without a GPU, memory is not pinned and SyncBN, which PyTorch implements for GPUs only, becomes
+    On a GPU, fp32 products use TF32, unless the config has ``float32_matmul_precision='highest'``.
+    Without one, memory is not pinned and SyncBN, which PyTorch implements for GPUs only, becomes
     BN. Parameters and checkpoints stay the same.
 
     Args:
-        cfg: The config; it is modified in place.
+        cfg: The config; it is modified in place. A process waits for the others for
+            ``env_cfg.dist_cfg.timeout`` seconds.
         launcher: As in :func:`choose_device`.
+
+    Raises:
+        UserError: If the precision is unknown, or the launcher did not start this process.
     """
     cfg.launcher = launcher
+    if launcher != 'none':
+        export_variables(launcher)
+    _allow_tf32(cfg)
     if torch.cuda.is_available():
         return
     for name in LOADERS:
@@ -77,8 +104,11 @@ def set_up_processes(cfg: Config, launcher: str) -> None:
             cfg[name].pin_memory = False
     replaced = _replace_sync_bn(cfg.model)
     if launcher != 'none':
-        # Not MMEngine's init_dist, which assigns a GPU to each process.
-        torch.distributed.init_process_group('gloo')
+        if not is_distributed():
+            # Not MMEngine's init_dist, which assigns a GPU to each process.
+            seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+            timeout = None if seconds is None else timedelta(seconds=seconds)
+            torch.distributed.init_process_group('gloo', timeout=timeout)
         if replaced and is_main_process():
             print_log(
                 'SyncBN does not run without a GPU: each process normalizes by the statistics of '

@@ -1,11 +1,10 @@
 """Checks of data before training, so that a mistake costs seconds instead of hours."""
 
-import os
-
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmwf.libraries import import_task_library
+from mmwf.processes import local_rank
 
 from .coco import check_coco
 from .paths import check_data
@@ -62,7 +61,7 @@ def check_datasets(
     """
     check_data(cfg, loaders)
     scope = cfg.get('default_scope')
-    if scope not in CHECKS or os.environ.get('LOCAL_RANK', '0') != '0':
+    if scope not in CHECKS or local_rank() != 0:
         return []
     import_task_library(cfg)
     with DefaultScope.overwrite_default_scope(scope):

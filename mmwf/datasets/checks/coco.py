@@ -1,4 +1,4 @@
-"""Checks of datasets in COCO's format. mmdet trains on in spite of most mistakes."""
+"""Checks of datasets in COCO's format, against mmdet, which accepts most errors silently."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from mmwf.errors import UserError
 from mmwf.libraries import import_task_library
+from mmwf.processes import local_rank
 
 from .wrappers import unwrap
 
@@ -39,7 +40,7 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> None:
             the dataset, the model, or the images on disk; if no image is left to train on; or if a
             box extends beyond its image.
     """
-    if cfg.get('default_scope') != 'mmdet' or os.environ.get('LOCAL_RANK', '0') != '0':
+    if cfg.get('default_scope') != 'mmdet' or local_rank() != 0:
         return
     import_task_library(cfg)
     for loader in loaders:
@@ -82,7 +83,7 @@ def _read(loader: str, dataset: dict) -> dict:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise UserError(f'{loader}: {path} is not a JSON file: {error}') from error
+        raise UserError(f'{loader}: cannot read {path} as JSON: {error}') from error
     expected = {'images', 'categories'}
     if not dataset.get('test_mode'):
         expected.add('annotations')
@@ -200,8 +201,8 @@ def _check_filter(loader: str, dataset: dict, content: dict, classes: list[str])
         kept = [image for image in large if image['id'] in not_empty]
     if not kept:
         raise UserError(
-            f'{loader}: filter_cfg drops every image of {_ann_file(dataset)}. Of {len(images)}, '
-            f'{len(images) - len(large)} are smaller than min_size and '
+            f'{loader}: no image of {_ann_file(dataset)} is left to use. Of {len(images)} images, '
+            f'{len(images) - len(large)} are smaller than filter_cfg.min_size and '
             f'{len(large) - len(kept)} contain none of the classes {_shorten(classes)}. Check the '
             f'annotations, or {loader}.dataset.filter_cfg.'
         )

@@ -1,7 +1,7 @@
 """Checks of data for semantic segmentation, against mmseg.
 
-mmseg itself trains on labels that its head does not have until the loss is NaN, and ignores them in
-its metrics.
+mmseg itself does not check the labels: one that its head does not have makes the loss NaN, and is
+ignored by the metrics.
 """
 
 from collections.abc import Collection

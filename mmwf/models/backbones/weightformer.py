@@ -36,7 +36,7 @@ def _init_linear(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-@MODELS.register_module(force=True)  # replaces the placeholder of mmwf.registry
+@MODELS.register_module(force=True)  # replaces the one of mmwf.placeholders
 class WeightFormer(BaseModule):
     """A vision backbone without attention (arXiv 2605.01711, section 5 and figure 4).
 

@@ -77,7 +77,7 @@ class DropPath(nn.Module):
         return f'drop_prob={self.drop_prob:.3f}'
 
 
-@MODELS.register_module(force=True)  # replaces the placeholder of mmwf.registry
+@MODELS.register_module(force=True)  # replaces the one of mmwf.placeholders
 class LayerNorm2d(nn.Module):
     """LayerNorm over the channels of a (B, C, H, W) feature map.
 

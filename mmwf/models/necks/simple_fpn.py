@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..layers import LayerNorm2d
 
 
-@MODELS.register_module(force=True)  # replaces the placeholder of mmwf.registry
+@MODELS.register_module(force=True)  # replaces the one of mmwf.placeholders
 class SimpleFPN(BaseModule):
     """The simple feature pyramid of ViTDet (arXiv 2203.16527, section 3), as in detectron2.
 
