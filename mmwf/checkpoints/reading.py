@@ -11,17 +11,16 @@ import types
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlparse
+from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, get_local_rank
 from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor
 
 from mmwf.errors import UserError
 
+from .download import fetch
 from .released_keys import is_released, released_to_mmwf
 
 _TENSOR_GLOBALS = {
@@ -163,20 +162,18 @@ def _read_file(path: Path, map_location) -> dict:
     return checkpoint
 
 
-def _fetch(path: str) -> str:
-    """Returns the local file of a path, URL or ``hf://`` name; downloads it if needed."""
-    if path.startswith('hf://'):
-        from huggingface_hub import hf_hub_download
+def _drop_config(checkpoint: dict) -> None:
+    """Removes the text of the config from a training checkpoint.
 
-        return hf_hub_download(path.removeprefix('hf://'), 'model.safetensors')
-    if not path.startswith(('http://', 'https://')):
-        return path
-    file = Path(torch.hub.get_dir()) / 'checkpoints' / PurePosixPath(urlparse(path).path).name
-    if get_local_rank() == 0 and not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(path, str(file))
-    barrier()
-    return str(file)
+    It is Python, and MMEngine executes it: on resume, to compare GPU counts, and in inferencers
+    that get no config.
+    """
+    hub = checkpoint.get('message_hub')
+    info = hub.get('runtime_info') if isinstance(hub, dict) else None
+    for holder in (checkpoint['meta'], info):
+        if isinstance(holder, dict):
+            for key in ('cfg', 'config'):
+                holder.pop(key, None)
 
 
 def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
@@ -197,11 +194,12 @@ def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
             objects.
     """
     path = str(path)
-    file = Path(_fetch(path)).expanduser()
+    file = fetch(path)
     if not file.is_file():
         raise FileNotFoundError(f'There is no checkpoint {path} (looked at {file.absolute()}).')
     checkpoint = _read_file(file, map_location)
     if isinstance(checkpoint.get('state_dict'), Mapping) and 'meta' in checkpoint:
+        _drop_config(checkpoint)
         return checkpoint  # saved by MMEngine
     state_dict = {
         key.removeprefix('module.'): value for key, value in _find_state_dict(checkpoint).items()

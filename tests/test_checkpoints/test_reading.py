@@ -8,7 +8,7 @@ import types
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, Runner
 from safetensors.torch import save_file
 from torch import nn
 
@@ -86,6 +86,7 @@ def test_a_training_checkpoint_of_mmengine_is_read_completely(tmp_path):
     )
     torch.save(state, tmp_path / 'epoch_7.pth')
     loaded = read_checkpoint(tmp_path / 'epoch_7.pth')
+    del state['meta']['cfg']  # a program
     assert loaded['meta'] == state['meta']
     assert_same_weights(loaded['state_dict'], state['state_dict'])
     buffer = loaded['message_hub']['log_scalars']['train/loss']
@@ -93,6 +94,33 @@ def test_a_training_checkpoint_of_mmengine_is_read_completely(tmp_path):
     assert (buffer.mean(), buffer.current()) == (2.0, 1.0)
     assert loaded['message_hub']['runtime_info']['epoch'] == 7
     optimizer.load_state_dict(loaded['optimizer'])
+
+
+def test_the_text_of_a_config_in_a_checkpoint_is_never_executed(tmp_path):
+    program = f"open({str(tmp_path / 'executed')!r}, 'w')"
+    linear, path = nn.Linear(3, 2), tmp_path / 'epoch_1.pth'
+    meta = dict(epoch=1, iter=1, cfg=program, config=program, experiment_name='x', time='now')
+    hub = MessageHub('test_config_text')
+    hub.update_info('cfg', program)
+    content = dict(meta=meta, message_hub=hub.state_dict(), state_dict=linear.state_dict())
+    optimizer = torch.optim.SGD(linear.parameters(), lr=0.1).state_dict()
+    torch.save(dict(content, optimizer=optimizer, param_schedulers=[]), path)
+    loaded = CheckpointLoader.load_checkpoint(str(path))
+    assert loaded['meta'] == dict(epoch=1, iter=1, experiment_name='x', time='now')
+    assert 'cfg' not in loaded['message_hub']['runtime_info']
+    runner = Runner(
+        model=linear,
+        work_dir=str(tmp_path / 'work'),
+        train_dataloader=dict(dataset=[1], batch_size=1, sampler=dict(type='DefaultSampler')),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        load_from=str(path),
+        resume=True,
+        experiment_name='test_config_text',
+    )
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner.load_or_resume()
+    assert runner.epoch == 1 and not (tmp_path / 'executed').exists()
 
 
 def test_an_hf_name_is_model_safetensors_on_the_hub(tmp_path, monkeypatch, released_weights):
@@ -289,22 +317,6 @@ def test_a_file_without_a_dict_is_refused(tmp_path, value):
 def test_a_missing_file_is_named(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=name):
         read_checkpoint(tmp_path / name)
-
-
-def test_a_url_is_downloaded_once(tmp_path, monkeypatch):
-    downloads = []
-
-    def download(url, file):
-        downloads.append(url)
-        torch.save({'weight': torch.ones(2)}, file)
-
-    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
-    for _ in range(2):
-        checkpoint = CheckpointLoader.load_checkpoint('https://example.org/w/a.pth?token=1')
-        assert torch.equal(checkpoint['state_dict']['weight'], torch.ones(2))
-    assert downloads == ['https://example.org/w/a.pth?token=1']
-    assert (tmp_path / 'checkpoints' / 'a.pth').exists()
 
 
 def test_a_missing_local_checkpoint_is_a_user_error():
