@@ -1,11 +1,13 @@
 from .amp import AmpOptimWrapper
 from .hooks import CheckpointMatchHook, Fp16CompressionHook, ResumeSeedHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
+from .param_groups import OptimWrapperConstructor
 
 __all__ = [
     'AmpOptimWrapper',
     'CheckpointMatchHook',
     'Fp16CompressionHook',
     'LayerDecayOptimWrapperConstructor',
+    'OptimWrapperConstructor',
     'ResumeSeedHook',
 ]

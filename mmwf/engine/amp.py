@@ -14,7 +14,8 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
     bf16 has the range of fp32, so it does not overflow and needs no loss scaling.
 
     Args:
-        dtype: ``'bfloat16'`` or ``'float16'``. Default: bf16 if the device supports it, else fp16.
+        dtype: ``'bfloat16'`` or ``'float16'``. Default: bf16, but fp16 on GPUs that only
+            emulate bf16.
         loss_scale: As in MMEngine; only used with fp16.
         **kwargs: As in :class:`mmengine.optim.OptimWrapper`.
 
@@ -25,7 +26,8 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
     def __init__(self, dtype: str | None = None, loss_scale='dynamic', **kwargs):
         cuda = torch.cuda.is_available()
         if dtype is None:
-            dtype = 'float16' if cuda and not torch.cuda.is_bf16_supported() else 'bfloat16'
+            emulated = cuda and not torch.cuda.is_bf16_supported(including_emulation=False)
+            dtype = 'float16' if emulated else 'bfloat16'
         if dtype not in ('bfloat16', 'float16'):
             raise ValueError(f"Expected dtype 'bfloat16' or 'float16', got {dtype!r}.")
         if dtype == 'float16':
@@ -38,3 +40,12 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
         self._scale_update_param = None
         self.loss_scaler = torch.amp.GradScaler('cuda' if cuda else 'cpu', enabled=False)
         self.cast_dtype = torch.bfloat16
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Loads the states of the optimizer and, if the checkpoint has one, of the loss scaler.
+
+        A run in bf16 has no loss scale: resumed with fp16, it starts with the initial one.
+        """
+        if not state_dict.get('loss_scaler'):
+            state_dict = {key: value for key, value in state_dict.items() if key != 'loss_scaler'}
+        super().load_state_dict(state_dict)

@@ -2,13 +2,25 @@
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import set_random_seed
+from mmengine.runner import BaseLoop, set_random_seed
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from mmwf.checkpoints import match_keys
+from mmwf.checkpoints import check_pretrained, match_keys
 from mmwf.errors import UserError
 from mmwf.registry import HOOKS
+
+
+def is_pretrained(init_cfg: dict | list | None) -> bool:
+    """Whether an ``init_cfg`` loads a checkpoint."""
+    return isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained'
+
+
+def _is_untrained_downstream(runner) -> bool:
+    model = getattr(runner.model, 'module', runner.model)
+    backbone = getattr(model, 'backbone', None)
+    is_downstream = runner.cfg.get('default_scope') in ('mmdet', 'mmseg')
+    return is_downstream and backbone is not None and not is_pretrained(backbone.init_cfg)
 
 
 @HOOKS.register_module()
@@ -17,6 +29,8 @@ class CheckpointMatchHook(Hook):
 
     MMEngine loads the weights that match and ignores the rest. With this hook, a checkpoint to
     resume must match exactly, and one to start from (``load_from``) must have the whole backbone.
+    So must the checkpoint of a backbone's ``init_cfg=dict(type='Pretrained')``; that is checked for
+    our own backbones and for those of mmpretrain, whose checkpoints have the keys of the model.
 
     Args:
         strict: Whether ``load_from`` must match exactly too, as in testing.
@@ -24,6 +38,29 @@ class CheckpointMatchHook(Hook):
 
     def __init__(self, strict: bool = False):
         self.strict = strict
+
+    def before_run(self, runner) -> None:
+        """Checks the pretrained weights of mmpretrain's backbones before they are loaded.
+
+        Our own backbones check theirs. Warns about a detector or segmentor without any.
+
+        Raises:
+            UserError: If a checkpoint does not fit.
+        """
+        if not isinstance(runner._train_loop, BaseLoop) or runner._load_from:
+            return  # testing, or the weights will be replaced
+        if _is_untrained_downstream(runner):
+            runner.logger.warning(
+                'THE BACKBONE STARTS FROM RANDOM WEIGHTS. The schedules of detection and '
+                'segmentation expect an ImageNet backbone: do not compare the result with one that '
+                'had it. Set model.backbone.init_cfg=dict(type="Pretrained", checkpoint=...) or '
+                'load_from.'
+            )
+        for module in runner.model.modules():
+            is_mmpretrains = type(module).__module__.startswith('mmpretrain.models.backbones')
+            if is_mmpretrains and is_pretrained(getattr(module, 'init_cfg', None)):
+                checkpoint = module.init_cfg['checkpoint']
+                runner.logger.info(f'{checkpoint}: {check_pretrained(module)}.')
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compares the weights of the checkpoint with those of the runner's model.

@@ -1,18 +1,19 @@
 """Layer-wise learning rate decay."""
 
-from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from mmwf.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
+from .param_groups import OptimWrapperConstructor
+
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+class LayerDecayOptimWrapperConstructor(OptimWrapperConstructor):
     """Decays the learning rate of backbone layers with their distance from the head.
 
     ``backbone.get_layer_depth(name, 'backbone.')`` returns ``(layer, num_layers)`` of a parameter;
     its learning rate is ``lr * layer_decay_rate ** (num_layers - 1 - layer)``. Parameters outside
-    the backbone keep the full rate. Parameters with the same settings share one group.
+    the backbone keep the full rate. Groups are merged as in :class:`.OptimWrapperConstructor`.
 
     Args:
         optim_wrapper_cfg: As in MMEngine.
@@ -43,38 +44,22 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs) -> None:
         """Appends the parameter groups of the model to ``params``."""
-        if prefix:  # a recursive call by MMEngine, for a submodule
-            super().add_params(params, module, prefix, **kwargs)
-            return
         backbone = getattr(module, 'backbone', None)
-        if not hasattr(backbone, 'get_layer_depth'):
+        if not prefix and not hasattr(backbone, 'get_layer_depth'):
             raise ValueError(
                 f'Layer decay expects {type(module).__name__}.backbone to have get_layer_depth(), '
                 f'got {"no backbone" if backbone is None else type(backbone).__name__}.'
             )
-        single: list[dict] = []  # one group for each parameter
-        super().add_params(single, module, prefix, **kwargs)
-        names = {parameter: name for name, parameter in module.named_parameters()}
-        groups: dict[tuple, list] = {}
-        for options in single:
-            (parameter,) = options.pop('params')
-            settings = self._settings(names[parameter], parameter, backbone, options)
-            groups.setdefault(tuple(settings.items()), []).append(parameter)
-        for settings, parameters in groups.items():
-            name = ', '.join(f'{key}={value}' for key, value in settings)
-            params.append(dict(settings, name=name, params=parameters))
+        super().add_params(params, module, prefix, **kwargs)
 
-    def _settings(self, name: str, parameter: nn.Parameter, backbone, options: dict) -> dict:
-        """Returns the settings of one parameter; ``options`` are the default constructor's."""
-        layer, num_layers = backbone.get_layer_depth(name, 'backbone.')
-        scale = self.paramwise_cfg['layer_decay_rate'] ** (num_layers - 1 - layer)
-        weight_decay = options.get('weight_decay', self.base_wd)
+    def _settings(
+        self, name: str, parameter: nn.Parameter, module: nn.Module, options: dict
+    ) -> dict:
+        settings = super()._settings(name, parameter, module, options)
+        layer, num_layers = module.backbone.get_layer_depth(name, 'backbone.')
+        settings['lr'] *= self.paramwise_cfg['layer_decay_rate'] ** (num_layers - 1 - layer)
         flat_mult = self.paramwise_cfg.get('backbone_flat_decay_mult')
         is_flat = name.startswith('backbone.') and parameter.ndim == 1
-        if is_flat and flat_mult is not None and weight_decay is not None:
-            weight_decay *= flat_mult
-        settings = dict(lr=options.get('lr', self.base_lr) * scale)
-        if weight_decay is not None:
-            settings['weight_decay'] = weight_decay
-        known = ('lr', 'weight_decay', 'lr_mult', 'decay_mult')
-        return settings | {key: value for key, value in options.items() if key not in known}
+        if is_flat and flat_mult is not None and 'weight_decay' in settings:
+            settings['weight_decay'] *= flat_mult
+        return settings

@@ -34,11 +34,43 @@ def test_its_state_survives_a_round_trip():
     assert other.state_dict()['param_groups'] == wrapper.state_dict()['param_groups']
 
 
-def test_a_gpu_with_bf16_uses_it(monkeypatch):
+@needs_cpu
+def test_a_run_in_bf16_can_be_resumed_with_fp16():
+    layer, bf16 = make()
+    bf16.update_params(layer(torch.ones(1, 4)).sum())
+    other, fp16 = make()
+    fp16.loss_scaler = torch.amp.GradScaler('cpu', init_scale=8.0)  # fp16 itself needs a GPU
+    state = bf16.state_dict()
+    fp16.load_state_dict(state)
+    assert fp16.loss_scaler.state_dict()['scale'] == 8.0
+    assert state.keys() == bf16.state_dict().keys()  # what is loaded stays as it is
+    fp16.load_state_dict(
+        dict(fp16.state_dict(), loss_scaler=dict(fp16.loss_scaler.state_dict(), scale=4.0))
+    )
+    assert fp16.loss_scaler.state_dict()['scale'] == 4.0
+
+
+def mmengines_wrapper_is_built(monkeypatch, native, emulated):
+    """Tells whether MMEngine's fp16 wrapper is built on a GPU with this support of bf16."""
+    built = []
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: True)
-    _, wrapper = make()
-    assert wrapper.cast_dtype == torch.bfloat16 and not wrapper.loss_scaler.is_enabled()
+    monkeypatch.setattr(
+        torch.cuda,
+        'is_bf16_supported',
+        lambda including_emulation=True: native or (including_emulation and emulated),
+    )
+    monkeypatch.setattr(
+        'mmengine.optim.AmpOptimWrapper.__init__', lambda self, **kwargs: built.append(kwargs)
+    )
+    make()
+    return bool(built) and built[0]['dtype'] == 'float16'
+
+
+@pytest.mark.parametrize(
+    ('native', 'emulated', 'fp16'), [(True, True, False), (False, True, True), (False, False, True)]
+)
+def test_a_gpu_uses_bf16_only_if_it_computes_in_it(monkeypatch, native, emulated, fp16):
+    assert mmengines_wrapper_is_built(monkeypatch, native, emulated) == fp16
 
 
 @needs_cpu
