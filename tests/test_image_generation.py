@@ -101,6 +101,7 @@ def test_the_config_matches_its_name_and_the_recipe_of_dit(name):
     assert int(gpus) * int(batch) == cfg.auto_scale_lr.base_batch_size == 256
     assert cfg.optim_wrapper.optimizer.lr == 1e-4 and not cfg.optim_wrapper.optimizer.weight_decay
     assert cfg.train_cfg.max_iters == 400_000 and not cfg.param_scheduler
+    assert cfg.default_hooks.checkpoint.interval == 10_000
     (ema,) = cfg.custom_hooks
     assert ema.momentum == pytest.approx(1 - 0.9999)
     assert cfg.test_dataloader.dataset.num_samples == 50_000

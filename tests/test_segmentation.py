@@ -17,12 +17,21 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, PARAM_SCHEDULERS, init_default_scope
-from toy import IMAGE_SIZE, SEGMENTATION_CLASSES, shrink_segmentation, write_ade20k
+from toy import (
+    IMAGE_SIZE,
+    SEGMENTATION_CLASSES,
+    WIDTH,
+    shrink_segmentation,
+    start_training,
+    write_ade20k,
+)
 
+from mmwf.commands import train as train_tool
 from mmwf.datasets.checks import check_datasets
 from mmwf.engine.device import set_up_processes
 from mmwf.errors import UserError
 from mmwf.libraries import import_task_library
+from mmwf.models import WeightFormer
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / 'configs/segmentation'
@@ -30,6 +39,7 @@ LEAVES = sorted(path.name for path in FOLDER.glob('*.py'))
 UPERNETS = [name for name in LEAVES if name.startswith('upernet')]
 TINY = 'upernet_weightformer-tiny-p16_8xb2-160k_ade20k-512x512.py'
 WHOLE = TINY.replace('.py', '-whole.py')
+DEIT = TINY.replace('weightformer', 'deit')
 
 pytestmark = pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``')
 
@@ -242,27 +252,74 @@ def test_augmented_views_are_averaged_pixel_by_pixel(load, ade20k):
     assert len({view[1:] for view in seen}) == 6
 
 
-def test_deit_interpolates_the_position_embedding_of_a_classifier(load, tmp_path):
-    cfg = load('upernet_deit-tiny-p16_8xb2-160k_ade20k-512x512.py')
+@pytest.fixture
+def deit(load, tmp_path):
+    """The toy config of DeiT with the shipped init_cfg, and the classifier it starts from."""
+    cfg = load(DEIT)
     classifier = MODELS.build(
         dict(cfg.model.backbone, img_size=32, final_norm=True, out_indices=-1)
     )
     torch.nn.init.normal_(classifier.pos_embed)
-    torch.save(
-        {'state_dict': {f'backbone.{k}': v for k, v in classifier.state_dict().items()}},
-        tmp_path / 'deit.pth',
-    )
-    cfg.model.backbone.init_cfg = dict(
-        type='Pretrained', prefix='backbone.', checkpoint=str(tmp_path / 'deit.pth')
-    )
+    init_cfg = dict(Config.fromfile(FOLDER / DEIT).model.backbone.init_cfg)
+    cfg.model.backbone.init_cfg = dict(init_cfg, checkpoint=str(tmp_path / 'deit.pth'))
+    save_classifier(classifier, tmp_path / 'deit.pth')
+    return cfg, classifier
+
+
+def save_classifier(backbone, path):
+    state_dict = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
+    torch.save({'state_dict': {**state_dict, 'head.fc.bias': torch.zeros(3)}}, path)
+
+
+def test_deit_starts_from_a_classifier_with_its_position_embedding_interpolated(deit):
+    cfg, classifier = deit
     model = MODELS.build(cfg.model)
-    model.init_weights()
+    start_training(model)
     ours, theirs = model.backbone.state_dict(), classifier.state_dict()
     shared = [k for k in ours if k != 'pos_embed']
     assert all(torch.equal(ours[k], theirs[k]) for k in shared)
     grid = theirs['pos_embed'][:, 1:].reshape(1, 2, 2, -1).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=(4, 4), mode='bicubic', align_corners=False)
     torch.testing.assert_close(ours['pos_embed'][:, 1:], grid.flatten(2).transpose(1, 2))
+
+
+def test_the_weights_of_another_deit_are_refused(deit, tmp_path):
+    cfg, _ = deit
+    cfg.model.backbone.arch.update(embed_dims=2 * WIDTH)
+    larger = MODELS.build(dict(cfg.model.backbone, init_cfg=None, final_norm=True))
+    cfg.model.backbone.arch.update(embed_dims=WIDTH)
+    save_classifier(larger, tmp_path / 'deit.pth')
+    with pytest.raises(UserError, match=r'deit\.pth does not fit this VisionTransformer.*mismatch'):
+        start_training(MODELS.build(cfg.model))
+
+
+def test_weights_without_the_prefix_of_the_config_are_refused(deit, tmp_path):
+    cfg, classifier = deit
+    torch.save({'state_dict': classifier.state_dict()}, tmp_path / 'deit.pth')
+    with pytest.raises(UserError, match=r"init_cfg\.prefix='backbone\.'\): 0 of"):
+        start_training(MODELS.build(cfg.model))
+
+
+@pytest.mark.parametrize(
+    ('name', 'file', 'how'),
+    [
+        (TINY, 'weightformer-tiny_in1k.pth', 'tools/model_converters/official_to_mmwf.py'),
+        (DEIT, 'deit-tiny_in1k.pth', "Copy a checkpoint of mmpretrain's DeiT classifier"),
+    ],
+)
+def test_without_the_pretrained_weights_training_stops_and_says_what_to_do(
+    ade20k, name, file, how, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile(FOLDER / name)
+    init_cfg = deepcopy(cfg.model.backbone.init_cfg)
+    shrink_segmentation(cfg, ade20k).model.backbone.init_cfg = init_cfg
+    cfg.dump('toy.py')
+    with pytest.raises(UserError, match=f'no checkpoint checkpoints/{file}') as error:
+        train_tool.main(['toy.py', '--work-dir', 'out'])
+    assert how in str(error.value)
+    assert str(error.value).endswith('add --cfg-options model.backbone.init_cfg=None.')
+    assert not Path('out').exists()
 
 
 def test_the_example_needs_only_data_in_its_folder(tmp_path, monkeypatch):
@@ -283,8 +340,11 @@ def test_the_example_needs_only_data_in_its_folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope='module')
 def config(ade20k, tmp_path_factory):
-    """The file of the tiny config at toy size, without randomness in training."""
+    """The file of the tiny config at toy size, pretrained, without randomness in training."""
+    folder = tmp_path_factory.mktemp('configs')
     cfg = shrink_segmentation(Config.fromfile(FOLDER / TINY), ade20k)
+    save_classifier(WeightFormer(arch=cfg.model.backbone.arch), folder / 'weights.pth')
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(folder / 'weights.pth'))
     cfg.model.backbone.drop_path_rate = 0.0
     cfg.model.decode_head.dropout_ratio = cfg.model.auxiliary_head.dropout_ratio = 0.0
     resize = dict(type='Resize', scale=(IMAGE_SIZE, IMAGE_SIZE))
@@ -293,7 +353,7 @@ def config(ade20k, tmp_path_factory):
     cfg.optim_wrapper.optimizer.lr = 1e-3
     cfg.param_scheduler = [dict(type='PolyLR', eta_min=1e-4, end=4, by_epoch=False)]
     cfg.train_cfg.update(max_iters=4, val_interval=2)
-    path = tmp_path_factory.mktemp('configs') / 'toy.py'
+    path = folder / 'toy.py'
     cfg.dump(path)
     return path
 
@@ -308,8 +368,18 @@ def test_training_writes_checkpoints_and_a_log_without_warnings(trained):
     work_dir, log = trained
     assert {path.name for path in work_dir.glob('*.pth')} >= {'iter_2.pth', 'iter_4.pth'}
     assert 'mIoU' in log
+    assert re.search(r'weights\.pth: (\d+) of \1 keys matched', log)
     for noise in ('Warning', 'WARNING', 'OneDL', 'avg_non_ignore'):
         assert noise not in log, noise
+
+
+def test_training_from_random_weights_is_logged_in_capitals(config, tmp_path):
+    options = ('model.backbone.init_cfg=None', 'train_cfg.max_iters=1')
+    log = run_tool(
+        'train.py', config, '--work-dir', tmp_path, '--no-validate', '--cfg-options', *options
+    )
+    assert 'WARNING - THE BACKBONE STARTS FROM RANDOM WEIGHTS' in log
+    assert (tmp_path / 'iter_1.pth').exists()
 
 
 def test_testing_writes_the_metrics_of_each_class_predictions_and_images(config, trained, tmp_path):

@@ -2,10 +2,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.runner import EpochBasedTrainLoop
+
+from mmwf.engine import CheckpointMatchHook
 
 WIDTH = 16  # of backbone, pyramid and heads
 IMAGE_SIZE = 64
@@ -63,8 +68,8 @@ def write_coco(root: Path, num_images: int = 4, classes: tuple[str, str] = CLASS
 def shrink_detection(cfg: Config, data_root: Path) -> Config:
     """Shrinks a config of ``configs/detection`` and applies it to the data of :func:`write_coco`.
 
-    Widths, image sizes and the numbers of boxes and iterations become small. Types, losses,
-    thresholds and the rest of the recipe do not change.
+    Widths, image sizes and the numbers of boxes and iterations become small, and the backbone is
+    not pretrained. Types, losses, thresholds and the rest of the recipe do not change.
 
     Args:
         cfg: The config, changed in place.
@@ -75,6 +80,7 @@ def shrink_detection(cfg: Config, data_root: Path) -> Config:
     """
     model = cfg.model
     model.data_preprocessor.pad_size_divisor = IMAGE_SIZE
+    model.backbone.init_cfg = None
     if model.backbone.type == 'mmwf.WeightFormer':
         model.backbone.arch = dict(embed_dims=WIDTH, depth=3, mlp_ratio=2)
     else:
@@ -153,6 +159,8 @@ def write_ade20k(root: Path, num_images: int = 4, first_label: int = 1) -> Path:
 def shrink_segmentation(cfg: Config, data_root: Path) -> Config:
     """Shrinks a config of ``configs/segmentation`` and applies it to :func:`write_ade20k`'s data.
 
+    The backbone is not pretrained.
+
     Args:
         cfg: The config, changed in place.
         data_root: Folder of the data.
@@ -161,6 +169,7 @@ def shrink_segmentation(cfg: Config, data_root: Path) -> Config:
         ``cfg``.
     """
     size, model = (IMAGE_SIZE, IMAGE_SIZE), cfg.model
+    model.backbone.init_cfg = None
     model.data_preprocessor.size = size
     if 'size' in model.data_preprocessor.test_cfg:
         model.data_preprocessor.test_cfg.size = size
@@ -210,3 +219,16 @@ def _shrink_sizes(value, full_size: int = 1024) -> None:
         if 'ratio_range' in value:
             value.ratio_range = (0.9, 1.2)  # keeps a part of every object
         _shrink_sizes(value.get('transforms'), full_size)
+
+
+def start_training(model) -> None:
+    """Checks and loads pretrained weights in the order of MMEngine's Runner."""
+    runner = SimpleNamespace(
+        model=model,
+        logger=MMLogger.get_current_instance(),
+        cfg={},
+        _load_from=None,
+        _train_loop=object.__new__(EpochBasedTrainLoop),
+    )
+    CheckpointMatchHook().before_run(runner)
+    model.init_weights()

@@ -12,6 +12,9 @@ from mmwf.errors import UserError
 
 from .reading import read_checkpoint
 
+#: Weights that are interpolated when they are loaded: position embeddings.
+RESIZED = ('pos_embed', 'rel_pos_h', 'rel_pos_w')
+
 
 @dataclass
 class KeyMatch:
@@ -68,6 +71,12 @@ def match_keys(expected: Mapping[str, Tensor], state_dict: Mapping[str, Tensor])
     )
 
 
+def _select(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Returns the weights whose keys start with a prefix, without it."""
+    prefix += '.' if prefix and not prefix.endswith('.') else ''
+    return {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+
+
 def load_pretrained_backbone(backbone: nn.Module, path: str, prefix: str | None = None) -> None:
     """Loads the weights of a backbone, or of a model with this backbone, and logs the match.
 
@@ -84,13 +93,7 @@ def load_pretrained_backbone(backbone: nn.Module, path: str, prefix: str | None 
     state_dict = read_checkpoint(path)['state_dict']
     if prefix is None:
         prefix = 'backbone.' if any(k.startswith('backbone.') for k in state_dict) else ''
-    elif prefix and not prefix.endswith('.'):
-        prefix += '.'
-    state_dict = {
-        key.removeprefix(prefix): value
-        for key, value in state_dict.items()
-        if key.startswith(prefix)
-    }
+    state_dict = _select(state_dict, prefix)
     match = match_keys(backbone.state_dict(), state_dict)
     left_over = [key for key in match.unexpected if not key.startswith(('norm.', 'head.'))]
     if match.missing or match.mismatched or left_over:
@@ -102,6 +105,39 @@ def load_pretrained_backbone(backbone: nn.Module, path: str, prefix: str | None 
         {key: value for key, value in state_dict.items() if key not in match.unexpected}
     )
     print_log(f'{path}: {match}.', logger='current')
+
+
+def check_pretrained(module: nn.Module) -> KeyMatch:
+    """Checks that the checkpoint of ``init_cfg=dict(type='Pretrained', ...)`` fits a module.
+
+    MMEngine's initializer ignores keys that do not match, even if that is all of them.
+
+    Args:
+        module: A module with such an ``init_cfg``, whose keys are those of the checkpoint.
+
+    Returns:
+        The match. Keys of position embeddings may have other shapes: they are interpolated. The
+        checkpoint may have more weights, such as a head.
+
+    Raises:
+        UserError: If a weight of the module is missing in the checkpoint or has another shape.
+    """
+    from mmengine.runner import CheckpointLoader
+
+    path, prefix = module.init_cfg['checkpoint'], module.init_cfg.get('prefix') or ''
+    content = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
+    state_dict = _select(content.get('state_dict', content), prefix)
+    expected = {
+        key: state_dict[key] if key.endswith(RESIZED) and key in state_dict else value
+        for key, value in module.state_dict().items()
+    }
+    match = match_keys(expected, state_dict)
+    if match.missing or match.mismatched:
+        raise UserError(
+            f'{path} does not fit this {type(module).__name__} (init_cfg.prefix={prefix!r}): '
+            f'{match}. Expected a checkpoint of the same backbone; its keys may need conversion.'
+        )
+    return match
 
 
 def hash_weights(state_dict: Mapping[str, Tensor]) -> str:

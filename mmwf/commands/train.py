@@ -9,6 +9,7 @@ from mmengine.runner import find_latest_checkpoint
 from mmwf.checkpoints import check_checkpoint
 from mmwf.datasets.checks import SAMPLE, check_datasets
 from mmwf.engine.config import default_work_dir
+from mmwf.engine.hooks import is_pretrained
 from mmwf.engine.run import set_up_run
 from mmwf.errors import UserError
 
@@ -77,10 +78,38 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         check_checkpoint(cfg.load_from)
 
 
+def check_pretrained_backbone(cfg: Config) -> None:
+    """Checks that the pretrained weights of the backbone exist.
+
+    With ``load_from`` or ``resume`` they are not needed, and removed from the config.
+
+    Raises:
+        UserError: If the file does not exist; the message says how to train without it.
+    """
+    backbone = cfg.model.get('backbone') or {}
+    if not is_pretrained(backbone.get('init_cfg')):
+        return
+    if cfg.get('load_from'):
+        backbone.init_cfg = None
+        return
+    path = backbone.init_cfg.get('checkpoint')
+    try:
+        if path is None:
+            raise UserError('model.backbone.init_cfg of type Pretrained needs a checkpoint.')
+        check_checkpoint(path)
+    except UserError as error:
+        raise UserError(
+            f'{error} It has the pretrained weights of the backbone (model.backbone.init_cfg). '
+            f'{cfg.get("weights_help", "")}To train without pretrained weights, add '
+            '--cfg-options model.backbone.init_cfg=None.'
+        ) from error
+
+
 def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     args = parse_args(argv)
     cfg = read_config(args)
     apply_args(cfg, args)
+    check_pretrained_backbone(cfg)
     check_datasets(cfg, ('train_dataloader', 'val_dataloader'), max_images=SAMPLE)
     set_up_run(cfg, args.launcher).train()

@@ -1,3 +1,4 @@
+from . import heads  # noqa: F401  (registers them)
 from .backbones import WeightFormer
 from .diffusion import Denoiser, GaussianDiffusion, PixelPreprocessor
 from .layers import LayerNorm2d

@@ -22,6 +22,7 @@ def segmentation(tmp_path):
     cfg = Config.fromfile(CONFIGS / 'segmentation/example_own-dataset.py')
     root = write_ade20k(tmp_path / 'data')
     cfg.train_dataloader.dataset.data_root = cfg.val_dataloader.dataset.data_root = str(root)
+    cfg.model.backbone.init_cfg = None
     return cfg
 
 

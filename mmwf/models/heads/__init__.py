@@ -1,0 +1,10 @@
+"""Heads that extend those of other libraries, which are imported when they are built."""
+
+from mmwf.registry import MODELS
+
+
+@MODELS.register_module(name='RPNHead')
+def _build_rpn_head(**kwargs):
+    from .rpn_head import RPNHead
+
+    return RPNHead(**kwargs)
