@@ -20,7 +20,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, PARAM_SCHEDULERS, init_default_scope
 from mmengine.runner import Runner
 from sklearn.datasets import load_sample_images
 from toy import write_ade20k, write_coco
@@ -38,18 +38,24 @@ RECORD = ROOT / 'tests/data/resolved_configs.json'
 #: Variables that config files use to compute others. They are in the resolved config too, but
 #: nothing reads them there.
 HELPERS = {
-    'ade20k', 'augmentation', 'base_lr', 'bgr_mean', 'bgr_std', 'box_head', 'channels', 'classes',
-    'classifier_init', 'crop_size', 'data_root', 'dataset', 'decay', 'heads', 'max_iters',
-    'meta_keys', 'no_decay', 'norm_cfg', 'num_classes', 'num_proposals', 'roi_extractor', 'scenes',
-    'strides', 'tta_meta_keys', 'warmup', 'width',
+    'ade20k', 'augmentation', 'backbone', 'bgr_mean', 'bgr_std', 'box_head', 'channels',
+    'classes', 'classifier_init', 'crop_size', 'data_root', 'dataset', 'decay', 'heads',
+    'max_iters', 'meta_keys', 'no_decay', 'norm_cfg', 'num_classes', 'num_proposals',
+    'pretrained', 'roi_extractor', 'scenes', 'strides', 'tta_meta_keys', 'warmup', 'width',
 }  # fmt: skip
 CLASSIFIERS = [
     path for path in LEAVES if Config.fromfile(ROOT / path).default_scope == 'mmpretrain'
 ]
+TINY = 'configs/classification/weightformer-tiny-p16_8xb256_in1k.py'
+UPERNET_TINY = 'configs/segmentation/upernet_weightformer-tiny-p16_8xb2-160k_ade20k-512x512.py'
+DEIT_TINY = TINY.replace('weightformer', 'deit')
 #: The quick start's detector and segmentor.
 SCENES = [path for path in LEAVES if 'scenes-64px' in path]
 PREDICTORS = [path for path in LEAVES if path.startswith('configs/predictors/')]
 CLASSIFICATION = [path for path in LEAVES if path.startswith('configs/classification/')]
+DOWNSTREAM = [path for path in LEAVES if re.match('configs/(detection|segmentation)/', path)]
+#: Variants with the learning rate of the released code.
+RELEASED_RATE = [path for path in CLASSIFICATION if '-lr2e-3' in path]
 
 
 @pytest.fixture(autouse=True)
@@ -244,6 +250,7 @@ def test_training_changes_every_layer_of_the_quick_starts_detector_and_segmentor
         write_coco(tmp_path, classes=('0', '1'))
     else:
         write_ade20k(tmp_path)
+    cfg.model.backbone.init_cfg = None
     cfg.train_dataloader.dataset.data_root = str(tmp_path)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     assert not train_two_steps(cfg, lambda: pseudo_collate([dataset[0], dataset[1]]))
@@ -284,14 +291,89 @@ def test_its_name_follows_the_grammar(path):
 
 
 @pytest.mark.parametrize('path', CLASSIFICATION)
-def test_its_batch_and_rate_are_those_of_the_paper(path):
+def test_its_batch_is_the_papers_and_its_rate_that_of_its_source(path):
+    """The paper's rate is 4e-3; DeiT and the released code use 5e-4 * batch size / 512."""
     cfg = load(path)
-    gpus, batch = map(int, re.search(r'_(\d+)xb(\d+)_', path).groups())
+    gpus, batch = map(int, re.search(r'_(\d+)xb(\d+)[-_]', path).groups())
     assert cfg.train_dataloader.batch_size == batch
     assert gpus * batch == cfg.auto_scale_lr.base_batch_size == 2048
-    assert cfg.optim_wrapper.optimizer.lr == 4e-3
+    linear = 'deit' in path or path in RELEASED_RATE
+    assert cfg.optim_wrapper.optimizer.lr == (5e-4 * 2048 / 512 if linear else 4e-3)
     assert cfg.optim_wrapper.clip_grad.max_norm == 5.0
     assert cfg.train_cfg.max_epochs == 300
+
+
+@pytest.mark.parametrize('path', RELEASED_RATE)
+def test_the_variant_with_the_released_rate_differs_in_the_rate_only(path):
+    ours, papers = resolve(path), resolve(path.replace('-lr2e-3', ''))
+    assert ours.pop('optim_wrapper.optimizer.lr') == '0.002'
+    assert papers.pop('optim_wrapper.optimizer.lr') == '0.004'
+    assert ours == papers
+
+
+def test_every_weightformer_has_a_variant_with_the_released_rate():
+    papers = {path for path in CLASSIFICATION if 'weightformer' in path} - set(RELEASED_RATE)
+    assert papers == {path.replace('-lr2e-3', '') for path in RELEASED_RATE}
+    assert len(papers) == 3
+
+
+@pytest.mark.parametrize('path', [path for path in CLASSIFICATION if 'deit' in path])
+def test_deit_has_its_own_drop_path_rate(path):
+    backbone = MODELS.build(load(path).model).backbone
+    assert backbone.layers[-1].attn.out_drop.drop_prob == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize('path', DOWNSTREAM)
+def test_it_names_pretrained_weights_of_its_own_backbone(path):
+    """Otherwise it would train from random weights, or the baseline alone would."""
+    cfg = Config.fromfile(path)
+    init_cfg = cfg.model.backbone.init_cfg
+    family, size = re.search(
+        '(weightformer|deit)-(tiny|small)', path + 'weightformer-tiny'
+    ).groups()
+    vitdet = '_vitdet' if family == 'deit' and 'detection' in path else ''
+    assert init_cfg.type == 'Pretrained'
+    assert init_cfg.checkpoint == f'checkpoints/{family}-{size}_in1k{vitdet}.pth'
+    # Of mmpretrain's classifiers; deit_to_vitdet.py removes it, and WeightFormer finds it.
+    prefix = 'backbone.' if family == 'deit' and not vitdet else None
+    assert init_cfg.get('prefix') == prefix
+    arch = cfg.model.backbone.arch
+    if vitdet:
+        assert arch.embed_dims == dict(tiny=192, small=384)[size]
+    else:
+        assert arch == (f'deit-{size}' if family == 'deit' else size)
+
+
+@pytest.mark.parametrize('path', DOWNSTREAM + SCENES)
+def test_the_help_for_missing_weights_names_tools_that_exist(path):
+    text = Config.fromfile(path).weights_help
+    assert all((ROOT / tool).is_file() for tool in re.findall(r'tools/[\w/]+\.\w+', text))
+    assert text.endswith((' ', '\n'))  # another sentence follows
+
+
+@pytest.mark.parametrize('path', LEAVES)
+def test_processes_have_their_own_seeds_and_wait_for_the_checks_before_training(path):
+    cfg = Config.fromfile(path)
+    assert cfg.randomness.diff_rank_seed is True
+    assert cfg.randomness.seed is not None
+    assert cfg.env_cfg.dist_cfg.timeout >= 3600  # seconds
+
+
+@pytest.mark.parametrize('path', LEAVES)
+def test_the_schedule_scales_with_the_learning_rate(path):
+    for scheduler in Config.fromfile(path).param_scheduler:
+        assert not scheduler.get('eta_min'), scheduler
+        if scheduler.type == 'CosineAnnealingLR':
+            assert scheduler.eta_min_ratio == 0.01
+        assert scheduler.type in ('CosineAnnealingLR', 'LinearLR', 'MultiStepLR', 'PolyLR')
+
+
+@pytest.mark.parametrize('path', LEAVES)
+def test_cudnn_benchmarks_unless_sizes_vary(path):
+    cfg = Config.fromfile(path)
+    whole_images = path.endswith('-whole.py')
+    boxes = cfg.default_scope == 'mmdet'  # their number is the batch size of the RoI heads
+    assert cfg.env_cfg.cudnn_benchmark is not (whole_images or boxes)
 
 
 @pytest.mark.parametrize('path', PREDICTORS)
@@ -311,7 +393,7 @@ def test_a_row_of_the_papers_tables_is_what_its_name_says(path):
 
 
 def test_only_matrices_decay():
-    cfg = load('configs/classification/weightformer-tiny-p16_8xb256_in1k.py')
+    cfg = load(TINY)
     model = MODELS.build(cfg.model)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     decay = {id(p): g['weight_decay'] for g in optimizer.param_groups for p in g['params']}
@@ -320,13 +402,38 @@ def test_only_matrices_decay():
         assert decay[id(parameter)] == expected, name
 
 
-def test_the_rate_is_a_cosine_over_all_epochs_with_a_linear_warm_up():
-    """The two chained schedulers against the closed form."""
-    from mmengine.registry import PARAM_SCHEDULERS
+@pytest.mark.parametrize('path', [TINY, DEIT_TINY, UPERNET_TINY])
+def test_the_optimizer_has_two_groups_with_the_settings_of_mmengines_many(path):
+    """One with weight decay and one without; MMEngine makes a group for each parameter."""
+    cfg = load(path)
+    model = MODELS.build(cfg.model)
+    ours = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    default = dict(cfg.optim_wrapper, constructor='DefaultOptimWrapperConstructor')
+    theirs = build_optim_wrapper(model, default).optimizer
+    assert len(ours.param_groups) == 2
+    assert len(theirs.param_groups) == len(list(model.parameters())) > 100
+    settings = [
+        {
+            id(parameter): {
+                key: value for key, value in group.items() if key not in ('params', 'name')
+            }
+            for group in optimizer.param_groups
+            for parameter in group['params']
+        }
+        for optimizer in (ours, theirs)
+    ]
+    assert settings[0].keys() == {id(parameter) for parameter in model.parameters()}
+    for parameter, expected in settings[1].items():
+        for key in ('lr', 'weight_decay', 'betas', 'eps'):
+            assert settings[0][parameter][key] == expected[key]
 
-    cfg = load('configs/classification/weightformer-tiny-p16_8xb256_in1k.py')
+
+@pytest.mark.parametrize('scale', [1, 2, 1 / 32])
+def test_the_rate_is_a_cosine_over_all_epochs_with_a_linear_warm_up(scale):
+    """The two chained schedulers against the closed form, at a rate as --auto-scale-lr sets it."""
+    cfg = load(TINY)
     epoch_length = 25
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=4e-3)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=4e-3 * scale)
     schedulers = [
         PARAM_SCHEDULERS.get(s.type).build_iter_from_epoch(
             optimizer=optimizer,
@@ -337,7 +444,7 @@ def test_the_rate_is_a_cosine_over_all_epochs_with_a_linear_warm_up():
     ]
     rates = []
     for _ in range(300 * epoch_length):
-        rates.append(optimizer.param_groups[0]['lr'])
+        rates.append(optimizer.param_groups[0]['lr'] / scale)
         optimizer.step()
         for scheduler in schedulers:
             scheduler.step()
@@ -359,7 +466,7 @@ def test_configs_build_in_a_fresh_interpreter_without_importing_mmwf(run_python)
         '    print(type(MODELS.build(cfg.model).backbone).__name__)\n'
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count('WeightFormer') == 3
+    assert result.stdout.count('WeightFormer') == 6
     assert result.stdout.count('VisionTransformer') == 2
 
 

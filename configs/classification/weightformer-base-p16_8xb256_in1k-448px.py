@@ -3,8 +3,8 @@ r"""WeightFormer-B, which is WeightFormer-S trained and tested at 448 x 448 (pap
     bash tools/dist_train.sh \
         configs/classification/weightformer-base-p16_8xb256_in1k-448px.py 8 --amp
 
-Hardware: 8 GPUs of 80 GB; with less memory, lower train_dataloader.batch_size and raise
-optim_wrapper.accumulative_counts. Top-1, paper: 83.4 (figure 1). Ours: not run.
+Hardware: 8 GPUs (memory not measured); with too little memory, lower train_dataloader.batch_size
+and raise optim_wrapper.accumulative_counts. Top-1, paper: 83.4 (figure 1). Ours: not run.
 """
 
 _base_ = [

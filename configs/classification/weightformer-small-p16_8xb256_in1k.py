@@ -2,7 +2,7 @@
 
     bash tools/dist_train.sh configs/classification/weightformer-small-p16_8xb256_in1k.py 8 --amp
 
-Hardware: 8 GPUs of 24 GB (the paper: 8 RTX 3090). Top-1, paper: 81.3. Ours: not run.
+Hardware: 8 GPUs (the paper: 8 RTX 3090, 24 GB). Top-1, paper: 81.3. Ours: not run.
 """
 
 _base_ = [

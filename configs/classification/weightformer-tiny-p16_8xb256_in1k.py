@@ -2,7 +2,7 @@
 
     bash tools/dist_train.sh configs/classification/weightformer-tiny-p16_8xb256_in1k.py 8 --amp
 
-Hardware: 8 GPUs of 24 GB (the paper: 8 RTX 3090). Top-1, paper: 76.3 (read off figure 1; 76.8 in
+Hardware: 8 GPUs (the paper: 8 RTX 3090, 24 GB). Top-1, paper: 76.3 (read off figure 1; 76.8 in
 the text of section 4.2). Ours: not run.
 """
 

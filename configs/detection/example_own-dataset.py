@@ -2,7 +2,7 @@
 
     bash tools/dist_train.sh configs/detection/example_own-dataset.py 1
 
-Hardware: one GPU of 24 GB. Box and mask AP: depends on your data. Ours: not run.
+Hardware: one GPU (memory not measured). Box and mask AP: depends on your data. Ours: not run.
 """
 
 _base_ = [
@@ -17,15 +17,16 @@ data_help = f'Put images and annotations at {data_root}; see configs/detection/R
 classes = ('cat', 'dog')  # the names in the annotation file, in its order
 
 heads = dict(num_classes=len(classes))
+backbone = dict(type='mmwf.WeightFormer', arch='tiny', drop_path_rate=0.1, final_norm=False)
+pretrained = dict(type='Pretrained', checkpoint='checkpoints/weightformer-tiny_in1k.pth')
 model = dict(
-    backbone=dict(type='mmwf.WeightFormer', arch='tiny', drop_path_rate=0.1, final_norm=False),
+    backbone=dict(backbone, init_cfg=pretrained),
     neck=dict(in_channels=192),
     roi_head=dict(bbox_head=heads, mask_head=heads),
 )
 
 dataset = dict(data_root=data_root, metainfo=dict(classes=classes))
-train_dataloader = dict(dataset=dataset)
-val_dataloader = test_dataloader = dict(dataset=dataset)
+train_dataloader = val_dataloader = test_dataloader = dict(dataset=dataset)
 val_evaluator = test_evaluator = dict(ann_file=f'{data_root}/annotations/instances_val.json')
 
 optim_wrapper = dict(optimizer=dict(lr=2.5e-5))  # for a batch size of 4: 1e-4 * sqrt(4 / 64)

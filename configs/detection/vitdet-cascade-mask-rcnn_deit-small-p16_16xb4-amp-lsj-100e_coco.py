@@ -1,10 +1,10 @@
 r"""DeiT-S as in ViTDet, trained with the recipe of WeightFormer-S, for comparison. The config of
-DeiT-T describes the pretrained weights and the differences from detectron2.
+DeiT-T says how to make the pretrained weights, and lists the differences from detectron2.
 
     NNODES=2 NODE_RANK=0 MASTER_ADDR=FIRST-MACHINE bash tools/dist_train.sh \
         configs/detection/vitdet-cascade-mask-rcnn_deit-small-p16_16xb4-amp-lsj-100e_coco.py 8
 
-Hardware: 16 GPUs of 24 GB. Box and mask AP, paper: not given. Ours: not run.
+Hardware: 16 GPUs (memory not measured). Box and mask AP, paper: not given. Ours: not run.
 """
 
 _base_ = [
@@ -28,6 +28,7 @@ model = dict(
         out_channels=0,
         use_rel_pos=False,
         drop_path_rate=0.1,
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/deit-small_in1k_vitdet.pth'),
     ),
     neck=dict(in_channels=384),
 )

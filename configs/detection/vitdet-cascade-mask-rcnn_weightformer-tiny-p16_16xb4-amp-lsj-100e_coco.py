@@ -1,14 +1,18 @@
 r"""WeightFormer-T with Cascade Mask R-CNN on COCO, in the style of ViTDet (paper section 5.2).
 
     NNODES=2 NODE_RANK=0 MASTER_ADDR=FIRST-MACHINE bash tools/dist_train.sh \
-        configs/detection/vitdet-cascade-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco.py 8 \
-        --cfg-options model.backbone.init_cfg.type=Pretrained \
-        model.backbone.init_cfg.checkpoint=WEIGHTS
+        configs/detection/vitdet-cascade-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco.py 8
 
-WEIGHTS: a checkpoint from ImageNet training of the same backbone, or the released file. Without the
-two options the backbone is not pretrained, which this schedule is not meant for.
+The pretrained backbone, checkpoints/weightformer-tiny_in1k.pth, is converted from the released
+weights by
 
-Hardware: 16 GPUs of 24 GB. Box and mask AP, paper: 45.0, 38.3. Ours: not run.
+    python tools/model_converters/official_to_mmwf.py \
+        weightformer_t.pth checkpoints/weightformer-tiny_in1k.pth
+
+or is a copy of the last checkpoint of your own ImageNet training. To train without it, which this
+schedule is not meant for, add --cfg-options model.backbone.init_cfg=None.
+
+Hardware: 16 GPUs (memory not measured). Box and mask AP, paper: 45.0, 38.3. Ours: not run.
 """  # noqa: E501
 
 _base_ = [
@@ -19,6 +23,12 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(type='mmwf.WeightFormer', arch='tiny', drop_path_rate=0.1, final_norm=False),
+    backbone=dict(
+        type='mmwf.WeightFormer',
+        arch='tiny',
+        drop_path_rate=0.1,
+        final_norm=False,
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/weightformer-tiny_in1k.pth'),
+    ),
     neck=dict(in_channels=192),
 )

@@ -4,7 +4,7 @@ the cost.
     NNODES=2 NODE_RANK=0 MASTER_ADDR=FIRST-MACHINE bash tools/dist_train.sh \
         configs/detection/vitdet-cascade-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-12e_coco.py 8
 
-Hardware: 16 GPUs of 24 GB. Box and mask AP, paper: not given. Ours: not run.
+Hardware: 16 GPUs (memory not measured). Box and mask AP, paper: not given. Ours: not run.
 """  # noqa: E501
 
 _base_ = [
@@ -15,7 +15,13 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(type='mmwf.WeightFormer', arch='tiny', drop_path_rate=0.1, final_norm=False),
+    backbone=dict(
+        type='mmwf.WeightFormer',
+        arch='tiny',
+        drop_path_rate=0.1,
+        final_norm=False,
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/weightformer-tiny_in1k.pth'),
+    ),
     neck=dict(in_channels=192),
 )
 

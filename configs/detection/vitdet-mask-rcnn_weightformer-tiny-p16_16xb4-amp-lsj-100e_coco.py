@@ -3,7 +3,7 @@ r"""WeightFormer-T with Mask R-CNN on COCO: one box head instead of the cascade'
     NNODES=2 NODE_RANK=0 MASTER_ADDR=FIRST-MACHINE bash tools/dist_train.sh \
         configs/detection/vitdet-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco.py 8
 
-Hardware: 16 GPUs of 24 GB. Box and mask AP, paper: not given. Ours: not run.
+Hardware: 16 GPUs (memory not measured). Box and mask AP, paper: not given. Ours: not run.
 """
 
 _base_ = [
@@ -14,6 +14,12 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(type='mmwf.WeightFormer', arch='tiny', drop_path_rate=0.1, final_norm=False),
+    backbone=dict(
+        type='mmwf.WeightFormer',
+        arch='tiny',
+        drop_path_rate=0.1,
+        final_norm=False,
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/weightformer-tiny_in1k.pth'),
+    ),
     neck=dict(in_channels=192),
 )

@@ -3,7 +3,7 @@ r"""WeightFormer-T with depthwise kernels predicted by convolutions (paper table
     bash tools/dist_train.sh \
         configs/predictors/weightformer-tiny-p16_dwconv-conv_8xb256_in1k.py 8 --amp
 
-Hardware: 8 GPUs of 24 GB (the paper: 8 RTX 3090). Top-1, paper: 0.2 above dwconv-adaptive. Ours:
+Hardware: 8 GPUs (the paper: 8 RTX 3090, 24 GB). Top-1, paper: 0.2 above dwconv-adaptive. Ours:
 not run.
 """
 

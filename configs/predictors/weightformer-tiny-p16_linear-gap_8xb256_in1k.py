@@ -3,7 +3,7 @@ r"""WeightFormer-T with fc1 predicted from the mean token (paper table 2, eq. 4)
     bash tools/dist_train.sh \
         configs/predictors/weightformer-tiny-p16_linear-gap_8xb256_in1k.py 8 --amp
 
-Hardware: 8 GPUs of 24 GB (the paper: 8 RTX 3090). Top-1, paper: not known. Ours: not run.
+Hardware: 8 GPUs (the paper: 8 RTX 3090, 24 GB). Top-1, paper: not known. Ours: not run.
 """
 
 _base_ = [

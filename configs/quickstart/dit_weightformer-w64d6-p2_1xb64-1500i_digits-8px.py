@@ -32,7 +32,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, end=100, by_epoch=False),
-    dict(type='CosineAnnealingLR', eta_min=1e-4, T_max=1500, end=1500, by_epoch=False),
+    dict(type='CosineAnnealingLR', eta_min_ratio=1e-2, T_max=1500, end=1500, by_epoch=False),
 ]
 train_cfg = dict(max_iters=1500)
 # Averages over the last hundred iterations only, since there are few.

@@ -2,6 +2,8 @@
 
     bash tools/quickstart.sh segmentation
 
+Its backbone starts from that of the quick start's classifier.
+
 Neck and heads are those for ADE20K, with fewer channels. Patches of 4 pixels and rescaling by 2 to
 1/4 give strides 2 to 16.
 
@@ -33,6 +35,9 @@ model = dict(
         out_indices=(1, 3, 5, 7),
         final_norm=False,
         drop_path_rate=0.0,
+        init_cfg=dict(
+            type='Pretrained', checkpoint='work_dirs/quickstart/classification/epoch_20.pth'
+        ),
     ),
     neck=dict(embed_dim=width, rescales=[2, 1, 0.5, 0.25]),
     decode_head=dict(
@@ -43,9 +48,11 @@ model = dict(
     ),
     test_cfg=dict(_delete_=True, mode='whole'),
 )
+weights_help = 'Train it by: bash tools/quickstart.sh classification. '
 
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=6e-3, weight_decay=0.05),
+    constructor='mmwf.OptimWrapperConstructor',
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),
 )

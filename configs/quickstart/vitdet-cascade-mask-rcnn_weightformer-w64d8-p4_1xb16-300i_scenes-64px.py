@@ -1,11 +1,8 @@
-r"""The quick start's detector: a small WeightFormer that detects handwritten digits on photos.
+"""The quick start's detector: a small WeightFormer that detects handwritten digits on photos.
 
     bash tools/quickstart.sh detection
 
-Its backbone is initialised from the quick start's classifier:
-
-    python tools/train.py THIS_FILE --cfg-options model.backbone.init_cfg.type=Pretrained \
-        model.backbone.init_cfg.checkpoint=work_dirs/quickstart/classification/epoch_20.pth
+Its backbone starts from that of the quick start's classifier.
 
 Neck, heads and losses are those for COCO, with fewer channels and boxes. Patches of 4 pixels give
 strides 2 to 16.
@@ -39,6 +36,9 @@ model = dict(
         patch_size=4,
         drop_path_rate=0.0,
         final_norm=False,
+        init_cfg=dict(
+            type='Pretrained', checkpoint='work_dirs/quickstart/classification/epoch_20.pth'
+        ),
     ),
     neck=dict(in_channels=64, out_channels=width, scale_factors=(2, 1, 0.5)),
     rpn_head=dict(
@@ -60,15 +60,19 @@ model = dict(
     ),
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=num_proposals)),
 )
+weights_help = 'Train it by: bash tools/quickstart.sh classification. '
 
 max_iters = 300
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.05),
+    constructor='mmwf.OptimWrapperConstructor',
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = [
-    dict(type='CosineAnnealingLR', eta_min=3e-5, T_max=max_iters, end=max_iters, by_epoch=False),
+    dict(
+        type='CosineAnnealingLR', eta_min_ratio=1e-2, T_max=max_iters, end=max_iters, by_epoch=False
+    ),
     dict(type='LinearLR', start_factor=1e-2, end=30, by_epoch=False),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)

@@ -19,11 +19,14 @@ model = dict(
 
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    constructor='mmwf.OptimWrapperConstructor',
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = [
-    dict(type='CosineAnnealingLR', eta_min=2e-5, T_max=20, end=20, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR', eta_min_ratio=1e-2, T_max=20, end=20, convert_to_iter_based=True
+    ),
     dict(type='LinearLR', start_factor=1e-2, end=2, convert_to_iter_based=True),
 ]
 train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=5)

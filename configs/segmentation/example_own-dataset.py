@@ -17,7 +17,7 @@ data_help = 'Put your images and annotations there; see README.md here.'
 
 width = 192
 model = dict(
-    backbone=dict(arch='tiny'),
+    backbone=dict(arch='tiny', init_cfg=dict(checkpoint='checkpoints/weightformer-tiny_in1k.pth')),
     neck=dict(embed_dim=width),
     decode_head=dict(in_channels=[width] * 4, channels=width, num_classes=len(classes)),
     auxiliary_head=dict(in_channels=width, num_classes=len(classes)),

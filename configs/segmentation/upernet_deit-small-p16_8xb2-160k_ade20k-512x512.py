@@ -1,5 +1,5 @@
 r"""DeiT-S with UperNet on ADE20K, trained with the recipe of WeightFormer-S, for comparison. The
-config of DeiT-T shows how to load pretrained weights.
+config of DeiT-T says where the pretrained weights come from.
 
     bash tools/dist_train.sh \
         configs/segmentation/upernet_deit-small-p16_8xb2-160k_ade20k-512x512.py 8
@@ -17,7 +17,7 @@ _base_ = [
 
 width = 384
 model = dict(
-    backbone=dict(arch='deit-small'),
+    backbone=dict(arch='deit-small', init_cfg=dict(checkpoint='checkpoints/deit-small_in1k.pth')),
     neck=dict(embed_dim=width),
     decode_head=dict(in_channels=[width] * 4, channels=width),
     auxiliary_head=dict(in_channels=width),

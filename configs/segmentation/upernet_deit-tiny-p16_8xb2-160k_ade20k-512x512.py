@@ -1,12 +1,11 @@
 r"""DeiT-T with UperNet on ADE20K, trained with the recipe of WeightFormer-T, for comparison.
 
     bash tools/dist_train.sh \
-        configs/segmentation/upernet_deit-tiny-p16_8xb2-160k_ade20k-512x512.py 8 \
-        --cfg-options model.backbone.init_cfg.type=Pretrained \
-        model.backbone.init_cfg.prefix=backbone. model.backbone.init_cfg.checkpoint=WEIGHTS
+        configs/segmentation/upernet_deit-tiny-p16_8xb2-160k_ade20k-512x512.py 8
 
-WEIGHTS: a checkpoint from training configs/classification/deit-tiny-p16_8xb256_in1k.py, or
-mmpretrain's file. The position embedding is interpolated.
+The pretrained backbone, checkpoints/deit-tiny_in1k.pth, is a copy of a checkpoint of mmpretrain's
+DeiT-T: the last one of configs/classification/deit-tiny-p16_8xb256_in1k.py, or mmpretrain's
+released file. The position embedding is interpolated.
 
 Hardware: 8 GPUs (memory not measured). mIoU, single-scale, Vim's paper (as quoted in the paper):
 39.2. Ours: not run.
@@ -21,7 +20,7 @@ _base_ = [
 
 width = 192
 model = dict(
-    backbone=dict(arch='deit-tiny'),
+    backbone=dict(arch='deit-tiny', init_cfg=dict(checkpoint='checkpoints/deit-tiny_in1k.pth')),
     neck=dict(embed_dim=width),
     decode_head=dict(in_channels=[width] * 4, channels=width),
     auxiliary_head=dict(in_channels=width),

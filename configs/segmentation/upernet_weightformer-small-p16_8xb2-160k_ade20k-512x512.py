@@ -1,5 +1,5 @@
-r"""WeightFormer-S with UperNet on ADE20K (paper section 5.3). The config of WeightFormer-T shows
-how to load pretrained weights.
+r"""WeightFormer-S with UperNet on ADE20K (paper section 5.3). The config of WeightFormer-T says
+how to make the pretrained weights.
 
     bash tools/dist_train.sh \
         configs/segmentation/upernet_weightformer-small-p16_8xb2-160k_ade20k-512x512.py 8
@@ -16,7 +16,9 @@ _base_ = [
 
 width = 384
 model = dict(
-    backbone=dict(arch='small'),
+    backbone=dict(
+        arch='small', init_cfg=dict(checkpoint='checkpoints/weightformer-small_in1k.pth')
+    ),
     neck=dict(embed_dim=width),
     decode_head=dict(in_channels=[width] * 4, channels=width),
     auxiliary_head=dict(in_channels=width),

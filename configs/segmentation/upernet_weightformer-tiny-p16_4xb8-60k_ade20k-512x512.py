@@ -1,6 +1,6 @@
 r"""WeightFormer-T with UperNet on ADE20K, with the recipe that Vim's released code has for its tiny
-model: 60 K iterations at a total batch size of 32. The 160 K config shows how to load pretrained
-weights.
+model: 60 K iterations at a total batch size of 32. The 160 K config says how to make the
+pretrained weights.
 
     bash tools/dist_train.sh \
         configs/segmentation/upernet_weightformer-tiny-p16_4xb8-60k_ade20k-512x512.py 4
@@ -17,7 +17,7 @@ _base_ = [
 
 width = 192
 model = dict(
-    backbone=dict(arch='tiny'),
+    backbone=dict(arch='tiny', init_cfg=dict(checkpoint='checkpoints/weightformer-tiny_in1k.pth')),
     neck=dict(embed_dim=width),
     decode_head=dict(in_channels=[width] * 4, channels=width),
     auxiliary_head=dict(in_channels=width),

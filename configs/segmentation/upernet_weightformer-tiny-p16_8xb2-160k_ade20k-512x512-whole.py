@@ -19,9 +19,11 @@ width = 192
 model = dict(
     # Pads to multiples of the coarsest stride, so that all feature maps lie on one grid.
     data_preprocessor=dict(test_cfg=dict(_delete_=True, size_divisor=32)),
-    backbone=dict(arch='tiny'),
+    backbone=dict(arch='tiny', init_cfg=dict(checkpoint='checkpoints/weightformer-tiny_in1k.pth')),
     neck=dict(embed_dim=width),
     decode_head=dict(in_channels=[width] * 4, channels=width),
     auxiliary_head=dict(in_channels=width),
     test_cfg=dict(_delete_=True, mode='whole'),
 )
+# Test images have many sizes, and cuDNN would benchmark each of them.
+env_cfg = dict(cudnn_benchmark=False)

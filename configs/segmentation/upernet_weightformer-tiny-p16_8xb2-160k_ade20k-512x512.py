@@ -1,12 +1,16 @@
 r"""WeightFormer-T with UperNet on ADE20K (paper section 5.3).
 
     bash tools/dist_train.sh \
-        configs/segmentation/upernet_weightformer-tiny-p16_8xb2-160k_ade20k-512x512.py 8 \
-        --cfg-options model.backbone.init_cfg.type=Pretrained \
-        model.backbone.init_cfg.checkpoint=WEIGHTS
+        configs/segmentation/upernet_weightformer-tiny-p16_8xb2-160k_ade20k-512x512.py 8
 
-WEIGHTS: a checkpoint from ImageNet training of the same backbone, or the released file. Without the
-two options the backbone is not pretrained, which this schedule is not meant for.
+The pretrained backbone, checkpoints/weightformer-tiny_in1k.pth, is converted from the released
+weights by
+
+    python tools/model_converters/official_to_mmwf.py \
+        weightformer_t.pth checkpoints/weightformer-tiny_in1k.pth
+
+or is a copy of the last checkpoint of your own ImageNet training. To train without it, which this
+schedule is not meant for, add --cfg-options model.backbone.init_cfg=None.
 
 Hardware: 8 GPUs (memory not measured). mIoU, single-scale, paper: 40.7. Ours: not run.
 """
@@ -20,7 +24,7 @@ _base_ = [
 
 width = 192
 model = dict(
-    backbone=dict(arch='tiny'),
+    backbone=dict(arch='tiny', init_cfg=dict(checkpoint='checkpoints/weightformer-tiny_in1k.pth')),
     neck=dict(embed_dim=width),
     decode_head=dict(in_channels=[width] * 4, channels=width),
     auxiliary_head=dict(in_channels=width),

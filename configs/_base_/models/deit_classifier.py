@@ -1,8 +1,8 @@
-# DeiT without distillation, for comparison: same loss and mixing as weightformer_classifier.py. A
-# config sets backbone.arch and head.in_channels, the width of that arch.
+# DeiT without distillation, for comparison: same loss and mixing as weightformer_classifier.py, and
+# DeiT's own drop path rate. A config sets backbone.arch and head.in_channels, the arch's width.
 model = dict(
     type='ImageClassifier',
-    backbone=dict(type='VisionTransformer', img_size=224, patch_size=16),
+    backbone=dict(type='VisionTransformer', img_size=224, patch_size=16, drop_path_rate=0.1),
     head=dict(
         type='VisionTransformerClsHead',
         num_classes=1000,

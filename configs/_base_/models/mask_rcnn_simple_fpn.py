@@ -1,7 +1,7 @@
 # Mask R-CNN as in ViTDet (detectron2, projects/ViTDet): a plain backbone, a simple feature pyramid,
 # and heads with convolutions and channel-first LayerNorms, of the same size for every backbone. A
-# config sets the backbone, without a final norm and with a drop path rate of 0.1 at every size, and
-# neck.in_channels, its width.
+# config sets the backbone, without a final norm and with a drop path rate of 0.1 at every size, its
+# pretrained weights, and neck.in_channels, its width.
 norm_cfg = dict(type='mmwf.LayerNorm2d', eps=1e-6)
 
 model = dict(
@@ -18,7 +18,7 @@ model = dict(
     ),
     neck=dict(type='mmwf.SimpleFPN', out_channels=256),
     rpn_head=dict(
-        type='RPNHead',
+        type='mmwf.RPNHead',
         in_channels=256,
         feat_channels=256,
         num_convs=2,
@@ -128,6 +128,15 @@ model = dict(
         ),
     ),
 )
+
+weights_help = r"""Convert the released weights, for WeightFormer-T by
+    python tools/model_converters/official_to_mmwf.py \
+        weightformer_t.pth checkpoints/weightformer-tiny_in1k.pth
+or copy the last checkpoint of your own ImageNet training there. Convert a checkpoint of
+mmpretrain's DeiT classifier, your own or the released one, for DeiT-T by
+    python tools/model_converters/deit_to_vitdet.py \
+        deit-tiny.pth checkpoints/deit-tiny_in1k_vitdet.pth
+"""
 
 # Used by tools/test.py --tta, with the views in the dataset's tta_pipeline.
 tta_model = dict(type='mmwf.InstanceTTAModel', iou_threshold=0.5, max_per_img=100)

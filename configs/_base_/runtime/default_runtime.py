@@ -11,13 +11,18 @@ default_hooks = dict(
 )
 
 env_cfg = dict(
-    cudnn_benchmark=False,
+    cudnn_benchmark=True,  # training images have one size
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),  # replaced by gloo where there is no GPU
+    # gloo replaces nccl where there is no GPU. The timeout in seconds must cover the checks before
+    # training, for which all processes of a machine wait.
+    dist_cfg=dict(backend='nccl', timeout=7200),
 )
+# 'high' lets fp32 matrix products use TF32 on GPUs; 'highest' does not.
+float32_matmul_precision = 'high'
 
 log_level = 'INFO'
 load_from = None
 resume = False
-# A fixed seed, so that a resumed run keeps the order of the data.
-randomness = dict(seed=0)
+# A fixed seed, so that a resumed run keeps the order of the data. Each process draws its own random
+# numbers for augmentation and drop path; initial weights and the data order are synchronised.
+randomness = dict(seed=0, diff_rank_seed=True)

@@ -3,9 +3,7 @@ _base_ = 'default_runtime.py'
 default_scope = 'mmengine'
 default_hooks = dict(
     logger=dict(interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=50000, save_best=None),
+    checkpoint=dict(by_epoch=False, interval=10000, save_best=None),
     resume_seed=dict(type='mmwf.ResumeSeedHook'),  # else the noise repeats itself
 )
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
-# Each process draws its own noise.
-randomness = dict(diff_rank_seed=True)

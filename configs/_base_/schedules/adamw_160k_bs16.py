@@ -1,6 +1,7 @@
 # 160 K iterations at a total batch size of 16, from Vim's paper (appendix B) and UperNet with Swin.
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=6e-5, weight_decay=0.01, betas=(0.9, 0.999)),
+    constructor='mmwf.OptimWrapperConstructor',
     # No weight decay for one-dimensional parameters and biases.
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
 )

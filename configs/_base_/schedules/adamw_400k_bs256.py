@@ -1,6 +1,9 @@
 # DiT's schedule: 400 K iterations at a total batch size of 256, with a constant learning rate,
 # without weight decay or warm-up.
-optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.0, betas=(0.9, 0.999)))
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.0, betas=(0.9, 0.999)),
+    constructor='mmwf.OptimWrapperConstructor',
+)
 param_scheduler = []
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=400000)
