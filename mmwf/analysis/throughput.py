@@ -5,6 +5,7 @@ stops no other model. The models are timed in turns, so that other load on the m
 alike.
 """
 
+import contextlib
 import ctypes
 import multiprocessing
 import platform
@@ -192,10 +193,20 @@ class _Worker:
         Raises:
             RuntimeError: If the model fails for another reason.
         """
+        self.request()
+        return self.receive()
+
+    def request(self) -> None:
+        """Asks for the next result, without waiting for it."""
+        if not self.error:
+            with contextlib.suppress(ConnectionError):  # receive() reports it
+                self.connection.send(None)
+
+    def receive(self) -> float | None:
+        """Waits for the requested result (see :meth:`next_result`)."""
         if self.error:
             return None
         try:
-            self.connection.send(None)
             self.error, result = self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join()
@@ -236,11 +247,36 @@ def measure(
     Raises:
         RuntimeError: If a model fails for another reason than memory.
     """
-    workers = {name: _Worker(build, size, settings) for name, build in models.items()}
+    rows = measure_jobs({name: (build, settings) for name, build in models.items()}, size)
+    add_ratios(rows)
+    return rows
+
+
+def measure_jobs(
+    jobs: dict[str, tuple[Callable[[], nn.Module], Settings]], size: int
+) -> list[dict]:
+    """Measures models with settings of their own, taking turns, at one image size.
+
+    Args:
+        jobs: By name, the function that builds the model and its settings.
+        size: Height and width of the images in pixels.
+
+    Returns:
+        As :func:`measure`, without ratios.
+
+    Raises:
+        RuntimeError: If a model fails for another reason than memory.
+    """
+    workers = {name: _Worker(build, size, settings) for name, (build, settings) in jobs.items()}
     try:
-        memory = {name: worker.next_result() for name, worker in workers.items()}
+        if all(settings.device == 'cuda' for _, settings in jobs.values()):
+            for worker in workers.values():  # all are set up and compiled at the same time
+                worker.request()
+            memory = {name: worker.receive() for name, worker in workers.items()}
+        else:
+            memory = {name: worker.next_result() for name, worker in workers.items()}
         seconds = {name: [] for name in workers}
-        for _ in range(settings.turns):
+        for _ in range(max(settings.turns for _, settings in jobs.values())):
             for name, worker in workers.items():
                 seconds[name].append(worker.next_result())
     finally:
@@ -252,12 +288,12 @@ def measure(
         if worker.error:
             row['error'] = worker.error
         else:
-            row['images_per_second'] = settings.batch_size / statistics.median(seconds[name])
+            batch_size = jobs[name][1].batch_size
+            row['images_per_second'] = batch_size / statistics.median(seconds[name])
             if memory[name] is not None:
-                row['memory_per_image_mib'] = memory[name] / settings.batch_size
+                row['memory_per_image_mib'] = memory[name] / batch_size
             row['seconds'] = seconds[name]
         rows.append(row)
-    add_ratios(rows)
     return rows
 
 

@@ -46,9 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     fields, squares = {}, {}
     for title, checkpoint in checkpoints.items():
         backbone = build_backbone(cfg, checkpoint)
-        if hasattr(
-            backbone, 'out_type'
-        ):  # mmwf, mmpretrain: a classifier's config returns a vector
+        if hasattr(backbone, 'out_type'):  # a classifier's may return a vector
             backbone.out_type = 'featmap'
         field = effective_receptive_field(backbone, images)
         fields[title], squares[title] = field.cpu().numpy(), measure_squares(field)

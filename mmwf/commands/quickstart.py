@@ -4,7 +4,6 @@ It runs the same commands, on the same kind of configs, as a user.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -33,6 +32,7 @@ class Task:
         prepare: Writes the data to disk.
         metrics: For each metric in the summary, its name in test.py's metrics and a factor.
         draw: Draws predictions (the content of test.py's ``--out FILE.pkl``) to a PNG.
+        short: Options that end the training after a few iterations.
         init_from: The task whose trained backbone initializes this one's.
         classified_by: The task whose trained classifier evaluates the generated images.
     """
@@ -41,6 +41,7 @@ class Task:
     prepare: Callable[[], None]
     metrics: dict[str, tuple[str, float]]
     draw: Callable[[list, Path], None]
+    short: tuple[str, ...]
     init_from: str | None = None
     classified_by: str | None = None
 
@@ -61,6 +62,7 @@ TASKS = {
         prepare=_prepare_digits,
         metrics={'accuracy_top1': ('accuracy/top1', 0.01)},
         draw=predictions.draw_classification,
+        short=('train_cfg.max_epochs=1',),
     ),
     'detection': Task(
         config='configs/quickstart/'
@@ -73,6 +75,7 @@ TASKS = {
         draw=partial(
             predictions.draw_detection, ann_file='data/scenes/coco/annotations/instances_val.json'
         ),
+        short=('train_cfg.max_iters=2', 'train_cfg.val_interval=2'),
         init_from='classification',
     ),
     'segmentation': Task(
@@ -80,6 +83,7 @@ TASKS = {
         prepare=partial(_prepare_scenes, 'ade20k'),
         metrics={'mIoU': ('mIoU', 0.01), 'mAcc': ('mAcc', 0.01)},
         draw=partial(predictions.draw_segmentation, classes=('background', *CLASSES)),
+        short=('train_cfg.max_iters=2', 'train_cfg.val_interval=2'),
         init_from='classification',
     ),
     'generation': Task(
@@ -87,6 +91,7 @@ TASKS = {
         prepare=_prepare_digits,
         metrics={'class_accuracy': ('class_accuracy', 1), 'fid_digits': ('fid', 1)},
         draw=predictions.draw_generation,
+        short=('train_cfg.max_iters=2',),
         classified_by='classification',
     ),
 }
@@ -109,16 +114,16 @@ def _last_checkpoint(name: str) -> str | None:
     return checkpoint if checkpoint and Path(checkpoint).is_file() else None
 
 
-def run_task(name: str, task: Task) -> dict:
+def run_task(name: str, task: Task, short: bool = False) -> dict:
     """Prepares the data of a task, trains, tests and draws; returns its entry in the summary."""
     work_dir = OUT / name
     task.prepare()
-    train = ['train', task.config, '--work-dir', work_dir]
+    options = list(task.short) if short else []
     if task.init_from:
         weights = _last_checkpoint(task.init_from)
-        option = 'model.backbone.init_cfg'
-        train += ['--cfg-options', f'{option}.type=Pretrained', f'{option}.checkpoint={weights}']
-    seconds = _run_command(*train)
+        options.append(f'model.backbone.init_cfg.checkpoint={weights}')
+    train = ['train', task.config, '--work-dir', work_dir]
+    seconds = _run_command(*train, *(['--cfg-options', *options] if options else []))
     metrics_file, predictions_file = work_dir / 'metrics.json', work_dir / 'predictions.pkl'
     test = ['test', task.config, _last_checkpoint(name), '--work-dir', work_dir]
     test += ['--out', metrics_file, predictions_file]
@@ -132,6 +137,13 @@ def run_task(name: str, task: Task) -> dict:
         key: round(metrics[source] * factor, 4) for key, (source, factor) in task.metrics.items()
     }
     return dict(entry, seconds=round(seconds, 1))
+
+
+def _write_summary() -> None:
+    """Collects the entries of all tasks that have run, here or in another process."""
+    entries = {name: OUT / name / 'summary.json' for name in TASKS}
+    summary = {name: mmengine.load(file) for name, file in entries.items() if file.is_file()}
+    mmengine.dump(summary, OUT / 'summary.json', indent=2)
 
 
 def _in_order(names: list[str]) -> list[str]:
@@ -157,25 +169,28 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='TASK',
         help=f'tasks to run: {", ".join(TASKS)} (default: all)',
     )
+    parser.add_argument(
+        '--short',
+        action='store_true',
+        help='train for a few iterations only: everything runs, nothing is learned',
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
-    names = parse_args(argv).tasks
+    args = parse_args(argv)
+    names = args.tasks
     unknown = [name for name in names if name not in TASKS]
     if unknown:
         raise UserError(
             f'Expected each TASK to be one of {", ".join(TASKS)}; got {", ".join(unknown)}.'
         )
     names = _in_order(names)
-    OUT.mkdir(parents=True, exist_ok=True)
-    summary_file = OUT / 'summary.json'
     for i, name in enumerate(names, 1):
         print(f'=== quick start {i}/{len(names)}: {name}', flush=True)
-        entry = run_task(name, TASKS[name])
-        summary = json.loads(summary_file.read_text()) if summary_file.exists() else {}
-        summary[name] = entry
-        summary_file.write_text(json.dumps(summary, indent=2) + '\n')
+        entry = run_task(name, TASKS[name], args.short)
+        mmengine.dump(entry, OUT / name / 'summary.json', indent=2)
+        _write_summary()
         print(f'=== {name}: {entry}; plot: {OUT / name}.png', flush=True)
-    print(f'Summary: {summary_file}')
+    print(f'Summary: {OUT / "summary.json"}')

@@ -18,6 +18,7 @@ DIGITS = 'quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py'
 DEIT = 'classification/deit-tiny-p16_8xb256_in1k.py'
 DETECTION = 'detection/vitdet-cascade-mask-rcnn_{}-tiny-p16_16xb4-amp-lsj-100e_coco.py'
 SEGMENTATION = 'segmentation/upernet_{}-tiny-p16_8xb2-160k_ade20k-512x512.py'
+RGB_MEAN, RGB_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 def load(path):
@@ -41,9 +42,6 @@ def folder(tmp_path):
         cv2.imwrite(str(path), np.full((6, 9, 3), (i, 100, 200), np.uint8))
     (tmp_path / 'images' / 'labels.txt').write_text('not an image')
     return tmp_path / 'images'
-
-
-RGB_MEAN, RGB_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +125,7 @@ def test_random_weights_are_always_the_same_and_never_pretrained(digits_cfg):
     assert digits_cfg.model.backbone.init_cfg == pretrained  # the config stays
 
 
-def test_a_checkpoint_is_loaded_whatever_its_head(digits_cfg, tmp_path):
+def test_a_checkpoint_with_another_head_is_loaded(digits_cfg, tmp_path):
     weights = {f'backbone.{k}': v + 1 for k, v in build_backbone(digits_cfg).state_dict().items()}
     torch.save(dict(state_dict=weights), tmp_path / 'a.pth')
     digits_cfg.model.head.num_classes = 3

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -61,6 +62,28 @@ def test_an_unknown_command_is_an_error_that_lists_the_commands(monkeypatch):
     message = exit_.value.code  # a string: Python prints it to stderr and exits with 1
     assert message.endswith("got 'trian'.")
     assert all(f'  {command} ' in message for command in COMMANDS)
+
+
+DIGITS = 'configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py'
+MISTAKES = {
+    'train none.py': r'There is no config none\.py',
+    f'train {DIGITS} --cfg-options train_dataloader.dataset.data_root=nowhere': (
+        r'expects nowhere.*tools/dataset_converters/digits\.py'
+    ),
+    f'test {DIGITS} none.pth': r'There is no checkpoint none\.pth',
+    f'test {DIGITS} none.pth --out a.csv': r'Expected --out FILE\.json or FILE\.pkl, got a\.csv',
+    'quickstart classification cooking': 'Expected each TASK to be one of .*; got cooking',
+    f'erf {DIGITS} --images a --out a.png': 'Expected a CHECKPOINT, --init for random weights',
+    f'weight-strength {DIGITS} none.pth --images nowhere --out a.png': 'There is no folder nowhere',
+}
+
+
+@pytest.mark.parametrize(('command', 'message'), MISTAKES.items())
+def test_a_mistake_ends_a_command_with_a_message(command, message, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['mmwf', *command.split()])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert re.match(f'error: .*{message}', exit_.value.code, re.DOTALL)
 
 
 def test_a_user_error_ends_a_command_with_its_message_only():

@@ -59,6 +59,7 @@ def test_the_detector_trains_in_two_processes_is_tested_and_drawn(scenes, tmp_pa
         f'test_dataloader.dataset.data_root={scenes}',
         f'test_evaluator.ann_file={scenes}/annotations/instances_val.json',
         'train_cfg.max_iters=2',
+        'model.backbone.init_cfg=None',
         'train_dataloader.batch_size=4',
         # An untrained detector finds objects everywhere, with low scores.
         'model.test_cfg.rcnn.score_thr=0.0',
@@ -92,6 +93,6 @@ def test_the_detector_trains_in_two_processes_is_tested_and_drawn(scenes, tmp_pa
 def test_without_arguments_all_tasks_run_in_order(tmp_path, monkeypatch):
     ran = []
     monkeypatch.setattr(quickstart, 'OUT', tmp_path)
-    monkeypatch.setattr(quickstart, 'run_task', lambda name, task: ran.append(name) or {})
+    monkeypatch.setattr(quickstart, 'run_task', lambda name, task, short: ran.append(name) or {})
     quickstart.main([])
     assert ran == ['classification', 'detection', 'segmentation', 'generation']

@@ -1,0 +1,64 @@
+"""Versions, device and driver."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from mmwf.analysis.throughput import describe_machine
+from mmwf.mmcv_ext import has_compiled_mmcv_ops
+from mmwf.version import __version__
+
+from .checks import Context
+
+PACKAGES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'torchvision', 'timm', 'diffusers')
+#: Distributions of the maintained OpenMMLab packages whose import name differs.
+DISTRIBUTIONS = {
+    'mmengine': 'onedl-mmengine',
+    'mmcv': 'onedl-mmcv',
+    'mmdet': 'onedl-mmdetection',
+    'mmseg': 'onedl-mmsegmentation',
+    'mmpretrain': 'onedl-mmpretrain',
+}
+
+
+def _version(package: str) -> str:
+    for name in (DISTRIBUTIONS.get(package, package), package):
+        try:
+            return f'{name} {version(name)}'
+        except PackageNotFoundError:
+            continue
+    return 'not installed'
+
+
+def _driver() -> str:
+    command = ['nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader']
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return 'nvidia-smi not found'
+
+
+def environment(context: Context) -> None:
+    """Records versions, device and driver."""
+    context.info.update(
+        mmwf=__version__,
+        platform=platform.platform(),
+        compiled_mmcv_ops=has_compiled_mmcv_ops(),
+        **{package: _version(package) for package in PACKAGES},
+        **describe_machine(context.device),
+    )
+    if context.device == 'cuda':
+        properties = torch.cuda.get_device_properties(0)
+        context.info.update(
+            driver=_driver(),
+            cuda=torch.version.cuda,
+            cudnn=torch.backends.cudnn.version(),
+            nccl='.'.join(map(str, torch.cuda.nccl.version())),
+            gpus=torch.cuda.device_count(),
+            memory_gib=round(properties.total_memory / 2**30, 1),
+            capability='.'.join(map(str, torch.cuda.get_device_capability())),
+            bf16_native=torch.cuda.is_bf16_supported(including_emulation=False),
+        )
+    context.add('torch sees the device', True, context.info['device'])
