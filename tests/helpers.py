@@ -12,12 +12,13 @@ from filelock import FileLock
 ROOT = Path(__file__).parents[1]
 
 
-def run(*command, code=0, **env):
+def run(*command, code=0, timeout=300, **env):
     """Runs a command in the project root; returns its stdout and stderr.
 
     Args:
         command: Program and arguments.
         code: Expected exit code.
+        timeout: Seconds after which the command is killed.
         env: More environment variables.
     """
     result = subprocess.run(
@@ -26,7 +27,7 @@ def run(*command, code=0, **env):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=timeout,
         env={**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(ROOT), **env},
     )
     assert result.returncode == code, result.stdout[-4000:]

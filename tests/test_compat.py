@@ -1,4 +1,4 @@
-"""The replacement of mmcv.ops against the definitions of its operations, written as loops."""
+"""The replacement of mmcv.ops, tested against the definition of each operation as a loop."""
 
 import importlib
 import sys
@@ -14,9 +14,6 @@ from mmwf import compat
 from mmwf.compat import batched_nms, nms
 
 HAS_COMPILED_OPS = compat.has_compiled_mmcv_ops()
-
-
-# Non-maximum suppression --------------------------------------------------------------------------
 
 
 def random_boxes(n=60, size=100.0, shift=0.0):
@@ -49,7 +46,7 @@ def greedy_nms(boxes, scores, threshold, offset=0, classes=None):
 
 @pytest.mark.parametrize('threshold', [0.1, 0.5, 0.9])
 @pytest.mark.parametrize('offset', [0, 1])
-@pytest.mark.parametrize('size', [4.0, 100.0])  # in small boxes an offset of 1 decides much
+@pytest.mark.parametrize('size', [4.0, 100.0])  # for small boxes, an offset of 1 matters
 def test_nms_is_greedy_suppression(threshold, offset, size):
     boxes, scores = random_boxes(size=size)
     expected = greedy_nms(boxes, scores, threshold, offset)
@@ -85,7 +82,7 @@ def test_nms_maps_numpy_to_numpy():
     assert np.array_equal(keep, expected_keep.numpy())
 
 
-def test_nms_of_nothing_is_nothing():
+def test_nms_without_boxes_is_empty():
     dets, keep = nms(torch.zeros(0, 4), torch.zeros(0), 0.5)
     assert dets.shape == (0, 5) and keep.shape == (0,) and keep.dtype == torch.long
 
@@ -115,7 +112,7 @@ def test_offset_survives_half_precision():
         ((torch.zeros(3, 4), torch.zeros(3), 0.5, 2), 'offset 0 or 1, got 2'),
     ],
 )
-def test_nms_names_what_is_wrong(args, message):
+def test_nms_rejects_bad_arguments(args, message):
     with pytest.raises(ValueError, match=message):
         nms(*args)
 
@@ -153,7 +150,7 @@ def test_class_agnostic_nms_ignores_the_classes(in_config):
     assert cfg == before
 
 
-def test_batched_nms_passes_its_options_on():
+def test_batched_nms_forwards_its_options():
     boxes, scores = random_boxes()
     classes = torch.arange(60) % 2
     cfg = dict(type='nms', iou_threshold=0.3, max_num=4, split_thr=10, score_threshold=0.1)
@@ -168,24 +165,21 @@ def test_batched_nms_without_a_config_only_sorts():
     assert_close(dets[:, :4], boxes[keep])
 
 
-def test_batched_nms_of_nothing_is_nothing():
+def test_batched_nms_without_boxes_is_empty():
     cfg = dict(type='nms', iou_threshold=0.3)
     dets, keep = batched_nms(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long(), cfg)
     assert dets.shape == (0, 5) and keep.shape == (0,)
 
 
-def test_another_type_of_suppression_is_refused():
+def test_another_type_of_nms_is_rejected():
     boxes, scores = random_boxes()
     with pytest.raises(ValueError, match="'soft_nms'.*MMCV_WITH_OPS"):
         batched_nms(boxes, scores, torch.zeros(60), dict(type='soft_nms', iou_threshold=0.3))
 
 
-# Installing ---------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def no_mmcv_ops(monkeypatch):
-    """A process that has not imported mmcv.ops yet, with nothing installed."""
+    """Simulates a process in which mmcv.ops is neither imported nor replaced."""
     monkeypatch.setattr(sys, 'meta_path', sys.meta_path[:])
     sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, compat._OpsFinder)]
 
@@ -195,7 +189,7 @@ def no_mmcv_ops(monkeypatch):
     for name in of_ops():
         monkeypatch.delitem(sys.modules, name)
     yield sys.modules
-    # What a test installs is taken away again, before the line above is undone.
+    # Before monkeypatch restores the modules, those imported by the test are removed.
     for name in of_ops():
         del sys.modules[name]
 
@@ -224,7 +218,7 @@ def test_the_replacement_is_installed_once(no_mmcv_ops, monkeypatch):
     assert ops.nms is nms  # not the submodule of that name
 
 
-@pytest.mark.skipif(HAS_COMPILED_OPS, reason='mmcv has its compiled ops, which stay in place')
+@pytest.mark.skipif(HAS_COMPILED_OPS, reason='mmcv has its compiled ops, so nothing is replaced')
 def test_the_replacement_is_an_attribute_of_mmcv_too(run_python):
     result = run_python(
         'import mmwf, mmcv.ops, importlib.util\n'
@@ -252,8 +246,8 @@ def test_no_mmcv_has_no_compiled_ops(monkeypatch):
     assert compat.has_compiled_mmcv_ops() is False
 
 
-@pytest.mark.skipif(HAS_COMPILED_OPS, reason='mmcv has its compiled ops, which stay in place')
-def test_what_is_not_provided_fails_when_used_and_says_what_to_do():
+@pytest.mark.skipif(HAS_COMPILED_OPS, reason='mmcv has its compiled ops, so nothing is replaced')
+def test_other_operations_can_be_imported_but_not_used():
     from mmcv.ops import DeformConv2d
     from mmcv.ops.carafe import CARAFEPack
 
@@ -266,8 +260,8 @@ def test_what_is_not_provided_fails_when_used_and_says_what_to_do():
             unavailable(3, 3, kernel_size=3)
 
 
-@pytest.mark.skipif(HAS_COMPILED_OPS, reason='mmcv has its compiled ops, which stay in place')
-def test_private_names_are_not_made_up():
+@pytest.mark.skipif(HAS_COMPILED_OPS, reason='mmcv has its compiled ops, so nothing is replaced')
+def test_private_names_are_not_provided():
     from mmcv import ops
 
     with pytest.raises(AttributeError, match="'mmcv.ops' has no attribute '_ext'"):

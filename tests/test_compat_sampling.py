@@ -1,4 +1,4 @@
-"""RoIAlign and point sampling against bilinear interpolation, written as loops."""
+"""RoIAlign and point sampling, tested against bilinear interpolation as a loop."""
 
 import math
 
@@ -13,7 +13,7 @@ HAS_COMPILED_OPS = compat.has_compiled_mmcv_ops()
 
 
 def interpolate(image, y, x):
-    """RoIAlign's bilinear sample of (C, H, W): clamped, and zero from one pixel outside on."""
+    """RoIAlign's bilinear sample of (C, H, W): clamped, and zero beyond one pixel outside."""
     _, h, w = image.shape
     if y < -1 or y > h or x < -1 or x > w:
         return torch.zeros_like(image[:, 0, 0])
@@ -25,7 +25,7 @@ def interpolate(image, y, x):
     return (1 - dy) * top + dy * bottom
 
 
-def roi_align_by_hand(features, rois, size, scale, sampling_ratio, aligned):
+def roi_align_loop(features, rois, size, scale, sampling_ratio, aligned):
     outs = []
     for roi in rois:
         x1, y1, x2, y2 = (roi[1:] * scale - 0.5 * aligned).tolist()
@@ -76,7 +76,7 @@ def features():
 def test_roi_align_averages_bilinear_samples(aligned, sampling_ratio, scale):
     x, size = features().requires_grad_(), (2, 3)
     out = roi_align(x, ROIS, size, scale, sampling_ratio, 'avg', aligned)
-    expected = roi_align_by_hand(x, ROIS, size, scale, sampling_ratio, aligned)
+    expected = roi_align_loop(x, ROIS, size, scale, sampling_ratio, aligned)
     assert out.shape == (5, 3, 2, 3)
     assert_close(out, expected)
 
@@ -114,19 +114,19 @@ def test_the_roi_align_module_is_the_function(output_size):
     assert_close(module(x, ROIS), roi_align(x, ROIS, 3, 0.25, 2, aligned=False))
 
 
-def test_roi_align_is_aligned_and_dense_unless_asked_otherwise():
+def test_by_default_roi_align_is_aligned_and_samples_densely():
     x = features()
-    expected = roi_align_by_hand(x, ROIS, (3, 3), 0.25, sampling_ratio=0, aligned=True)
+    expected = roi_align_loop(x, ROIS, (3, 3), 0.25, sampling_ratio=0, aligned=True)
     assert_close(roi_align(x, ROIS, 3, 0.25), expected)
     assert_close(RoIAlign(3, spatial_scale=0.25)(x, ROIS), expected)
 
 
-def test_roi_align_refuses_another_pooling():
+def test_roi_align_rejects_another_pooling():
     with pytest.raises(ValueError, match="'avg', got 'max'"):
         roi_align(features(), ROIS, 2, pool_mode='max')
 
 
-def sample_by_hand(image, x, y, align_corners):
+def sample_loop(image, x, y, align_corners):
     """Bilinear sample of (C, H, W) at (x, y) in [0, 1], with zeros around the image."""
     _, h, w = image.shape
     x, y = (x * (w - 1), y * (h - 1)) if align_corners else (x * w - 0.5, y * h - 0.5)
@@ -147,7 +147,7 @@ def test_point_sample_is_bilinear(align_corners, shape):
     assert out.shape == (2, 3, *shape)
     for n in range(2):
         expected = [
-            sample_by_hand(x[n], *point, align_corners) for point in points[n].view(-1, 2).tolist()
+            sample_loop(x[n], *point, align_corners) for point in points[n].view(-1, 2).tolist()
         ]
         assert_close(out[n].flatten(1), torch.stack(expected, dim=1))
 

@@ -32,6 +32,14 @@ def test_links_lead_somewhere(path):
         assert (path.parent / target).exists(), target
 
 
+def test_commands_of_the_readme_scale_the_learning_rate_with_the_batch_size():
+    block = next(b for b in code_blocks(ROOT / 'README.md', 'bash') if 'slurm_train' in b)
+    commands = re.findall('^.*train.*$', block.replace('\\\n', ''), flags=re.MULTILINE)
+    (first,) = (command for command in commands if '--auto-scale-lr' not in command)
+    assert first.startswith('bash tools/dist_train.sh $config 8 ')  # 8 x 256, as the config expects
+    assert len(commands) == 5
+
+
 def test_the_python_example_of_the_readme_runs():
     example = next(b for b in code_blocks(ROOT / 'README.md', 'python') if 'torch.randn' in b)
     names = {}
@@ -60,7 +68,7 @@ def test_the_config_for_a_custom_dataset_trains(two_flowers, monkeypatch):
         'num_classes=5': 'num_classes=2',
         'batch_size=64': 'batch_size=4',
         'max_epochs=30': 'max_epochs=1',
-        "init_cfg=dict(type='Pretrained', checkpoint='weightformer-tiny.pth')": (
+        "init_cfg=dict(type='Pretrained', checkpoint='checkpoints/weightformer-tiny_in1k.pth')": (
             'arch=dict(_delete_=True, embed_dims=192, depth=2, mlp_ratio=1)'
         ),
     }
@@ -111,6 +119,18 @@ def test_the_table_of_predictors_is_measured(row):
 def test_the_table_of_predictors_lists_every_config():
     listed = {row[0] for row in predictor_rows()}
     assert listed > set(PREDICTORS.glob('*.py'))
+
+
+@pytest.mark.parametrize('task', ['classification', 'detection', 'segmentation'])
+def test_the_table_of_results_lists_every_config_of_a_task(task):
+    folder = ROOT / 'configs' / task
+    table = (folder / 'README.md').read_text()
+    rows = re.findall(r'^\| (?:\[.+?\]\((.+?)\.py\)|`(.+?)`) \|', table, flags=re.MULTILINE)
+    prefix = dict(detection='vitdet-', segmentation='upernet_').get(task, '')
+    listed = [link or prefix + name for link, name in rows]
+    assert sorted(listed) == sorted(
+        path.stem for path in folder.glob('*.py') if not path.stem.startswith('example')
+    )
 
 
 def generation_rows():

@@ -237,34 +237,10 @@ def test_launchers_print_their_usage(script):
     assert 'usage:' in run('bash', f'tools/{script}.sh', code=2)
 
 
-@pytest.mark.slow
-def test_mistakes_are_reported_without_a_traceback(config, tmp_path):
-    cases = [
-        (['train.py', 'configs/none.py'], 'There is no config configs/none.py'),
-        (['test.py', config, 'none.pth'], 'There is no checkpoint none.pth'),
-        (['test.py', config, 'none.pth', '--out', 'a.csv'], 'Expected --out FILE.json or FILE.pkl'),
-        (
-            ['train.py', config, '--cfg-options', 'train_dataloader.dataset.data_root=nowhere'],
-            'tools/dataset_converters/digits.py',
-        ),
-        (
-            ['quickstart.py', 'classification', 'cooking'],
-            'Expected each TASK to be one of classification',
-        ),
-        (['analysis_tools/erf.py', config, '--images', 'a', '--out', 'a.png'], '--init for random'),
-        (
-            ['analysis_tools/weight_strength.py', config, 'none.pth', '--images', 'nowhere']
-            + ['--out', 'a.png'],
-            'There is no folder nowhere',
-        ),
-    ]
-    if not torch.cuda.is_available():
-        cases.append((['train.py', config, '--device', 'cuda'], 'CUDA was requested'))
-    for command, message in cases:
-        log = run_tool(*command, code=1)
-        assert log.startswith('error: ')
-        assert message in log
-        assert 'Traceback' not in log
+def test_a_mistake_is_reported_without_a_traceback():
+    log = run_tool('train.py', 'configs/none.py', code=1)
+    assert log.startswith('error: There is no config configs/none.py')
+    assert 'Traceback' not in log
 
 
 def test_a_broken_image_is_named(config, digits, tmp_path):

@@ -79,7 +79,7 @@ def test_half_of_the_latents_are_of_the_flipped_image(tmp_path, moments):
 
 def test_workers_read_every_image_once(folder):
     dataset = LatentDataset(folder)
-    dataset[0]  # leaves a shard open
+    dataset[0]  # opens a shard
     loader = DataLoader(dataset, 2, num_workers=2, collate_fn=list)
     labels = [item['data_samples'].label for batch in loader for item in batch]
     assert labels == [0, 1, 2, 3, 4]

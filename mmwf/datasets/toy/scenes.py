@@ -46,7 +46,7 @@ CROWD_HEIGHTS = 12, 16
 CROWD_DIGITS = 5, 9
 MIN_VISIBLE = 0.8  # share of each digit that stays visible
 DIMMING = 0.15, 0.4  # factor on photographs, so that digits are brighter than their background
-MIN_CONTRAST = 40  # Euclidean RGB distance (0 to 255 per channel) of a digit to what it covers
+MIN_CONTRAST = 40  # distance of the colours (0 to 255) of a digit and its background
 PLACE_TRIES = 20
 
 

@@ -1,4 +1,4 @@
-"""The embedded scenes against what pycocotools reads back and against their own definition."""
+"""The scenes, as made and as read back from their files."""
 
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def test_no_pixel_belongs_to_two_instances_and_most_of_each_is_visible():
         masks = np.array([instance.mask for instance in scene.instances])
         assert masks.sum(axis=0).max() == 1
         assert all(mask.any() for mask in masks)
-        # A digit in front cuts its outline out of the one behind: their bounding boxes overlap.
+        # A digit partly hides another if their bounding boxes overlap.
         boxes = [np.argwhere(mask) for mask in masks]
         spans = [(b.min(axis=0), b.max(axis=0)) for b in boxes]
         hidden += any(
