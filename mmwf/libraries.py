@@ -35,10 +35,10 @@ class _AfterImport(MetaPathFinder):
 
 
 def after_import(name: str, callback: Callable[[], None]) -> None:
-    """Calls a function once a module has been imported, or now if it has been already.
+    """Calls a function once a module has been imported, or now if it already has been.
 
-    ``import mmwf`` patches modules of MMEngine that take a second to import; the delay spares those
-    who do not use them that second.
+    ``import mmwf`` patches modules of MMEngine that take a second to import. It does not import
+    them itself, so only their users pay for that second.
 
     Args:
         name: Full name of the module.

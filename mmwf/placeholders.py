@@ -19,8 +19,8 @@ def _make(name: str) -> type:
 def register() -> None:
     """Registers a placeholder for each name, so that ``type=NAME`` works after ``import mmwf``.
 
-    When one is built, ``mmwf.models`` is imported, and its classes replace the placeholders. This
-    keeps the second that importing MMEngine's model package takes out of ``import mmwf``.
+    When one is built, ``mmwf.models`` is imported, and its classes replace the placeholders. So
+    ``import mmwf`` does not import MMEngine's model package, which takes a second.
     """
     for name in NAMES:
         MODELS.register_module(name=name, module=_make(name))

@@ -34,7 +34,7 @@ def export_variables(launcher: str) -> None:
     """Sets the variables that ``torch.distributed`` reads from those of the launcher.
 
     ``MASTER_ADDR`` and ``MASTER_PORT`` stay if they are set. Under Slurm, the address is otherwise
-    that of the first node, and the port follows from the numbers of job and step, so that two jobs
+    that of the first node, and the port is derived from the IDs of job and step, so that two jobs
     on a node do not collide. Under MPI, they are this machine and 29500.
 
     Args:

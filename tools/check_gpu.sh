@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks a machine in one call of at most nine minutes on one GPU, without network: numbers against the
+# Checks a machine in one call of at most nine minutes on one GPU, without network: numerics against the
 # released model and float64, mixed precision, compilation, the quick start, NCCL, throughput.
 #
 #   bash tools/check_gpu.sh OUT [arguments of tools/analysis_tools/check_gpu.py]

@@ -12,7 +12,7 @@ _refuse() {
   exit 2
 }
 
-# _set_threads COUNT: of each process, unless chosen. torchrun and MMEngine warn if they have to.
+# _set_threads COUNT: threads per process, unless already set. torchrun and MMEngine warn if unset.
 _set_threads() {
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$1}
   export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}
@@ -47,7 +47,7 @@ slurm_launch() {
   per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
   gres=${GRES-gpu:$per_node}  # empty: no --gres
   _set_threads "$cpus"
-  # Without PORT, mmwf/processes.py chooses it by the number of the job.
+  # Without PORT, mmwf/processes.py derives it from the job ID.
   [ -z "${PORT:-}" ] || export MASTER_PORT=$PORT
   # shellcheck disable=SC2086  # SRUN_ARGS is a list of words
   exec srun -p "$partition" --job-name="$job" ${gres:+"--gres=$gres"} --ntasks="$gpus" \

@@ -10,8 +10,8 @@
 #   GPUS_PER_NODE  tasks per node (default: 8, or GPUS if that is less)
 #   GRES           argument of --gres (default: gpu:GPUS_PER_NODE); empty on clusters that have none
 #   CPUS_PER_TASK  default: 8
-#   PORT           on the first node (default: chosen by the number of the job)
-#   MASTER_ADDR    the first node, where its name cannot be resolved
+#   PORT           on the first node (default: derived from the job ID)
+#   MASTER_ADDR    address of the first node, if its name cannot be resolved
 #   SRUN_ARGS      more arguments of srun
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"

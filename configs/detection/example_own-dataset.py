@@ -1,4 +1,4 @@
-"""Mask R-CNN with WeightFormer-T on your own dataset in COCO's format; see README.md here.
+"""Mask R-CNN with WeightFormer-T on your own dataset in COCO's format; see this folder's README.md.
 
     bash tools/dist_train.sh configs/detection/example_own-dataset.py 1
 

@@ -2,7 +2,7 @@
 
     bash tools/quickstart.sh segmentation
 
-Its backbone starts from that of the quick start's classifier.
+Its backbone is initialised from the quick start's classifier.
 
 Neck and heads are those for ADE20K, with fewer channels. Patches of 4 pixels and rescaling by 2 to
 1/4 give strides 2 to 16.
@@ -18,8 +18,8 @@ _base_ = [
 ]
 
 width, channels, crop_size, max_iters = 64, 32, (64, 64), 1100
-# With mmseg's std of 0.01, so few channels learn "digit or background" first, and which digit only
-# hundreds of iterations later.
+# With mmseg's std of 0.01 and so few channels, the head first learns to separate digits from
+# background, and only hundreds of iterations later the digits from each other.
 classifier_init = dict(type='Normal', std=0.1, override=dict(name='conv_seg'))
 model = dict(
     data_preprocessor=dict(
@@ -48,7 +48,7 @@ model = dict(
     ),
     test_cfg=dict(_delete_=True, mode='whole'),
 )
-weights_help = 'Train it by: bash tools/quickstart.sh classification. '
+weights_help = 'Train them with: bash tools/quickstart.sh classification. '
 
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=6e-3, weight_decay=0.05),

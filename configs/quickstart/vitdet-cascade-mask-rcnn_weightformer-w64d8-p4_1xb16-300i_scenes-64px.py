@@ -2,7 +2,7 @@
 
     bash tools/quickstart.sh detection
 
-Its backbone starts from that of the quick start's classifier.
+Its backbone is initialised from the quick start's classifier.
 
 Neck, heads and losses are those for COCO, with fewer channels and boxes. Patches of 4 pixels give
 strides 2 to 16.
@@ -60,7 +60,7 @@ model = dict(
     ),
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=num_proposals)),
 )
-weights_help = 'Train it by: bash tools/quickstart.sh classification. '
+weights_help = 'Train them with: bash tools/quickstart.sh classification. '
 
 max_iters = 300
 optim_wrapper = dict(

@@ -1,4 +1,4 @@
-"""UperNet with WeightFormer-T on your own dataset; see README.md here.
+"""UperNet with WeightFormer-T on your own dataset; see this folder's README.md.
 
     bash tools/dist_train.sh configs/segmentation/example_own-dataset.py 1
 
@@ -13,7 +13,7 @@ _base_ = [
 ]
 
 classes = ('road', 'grass', 'sky')  # annotation values 0, 1, 2; 255 is ignored
-data_help = 'Put your images and annotations there; see README.md here.'
+data_help = 'Put your images and annotations there; see configs/segmentation/README.md.'
 
 width = 192
 model = dict(

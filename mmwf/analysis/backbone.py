@@ -1,6 +1,6 @@
 """The backbone of a config and its input images, for the analyses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from mmengine.model import ImgDataPreprocessor
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
-from mmwf.checkpoints import check_checkpoint, load_pretrained_backbone
+from mmwf.checkpoints import check_checkpoint, is_pretrained, load_pretrained_backbone
 from mmwf.datasets.images import IMAGE_SUFFIXES, list_images
 from mmwf.datasets.transforms import LoadImageFromFile
 from mmwf.errors import UserError
@@ -37,17 +37,20 @@ def build_backbone(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     if 'backbone' not in model_cfg:
         raise UserError(f'Expected a config whose model has a backbone, got {cfg.filename}.')
     for part in (model_cfg, model_cfg.backbone):
-        if isinstance(part.get('init_cfg'), Mapping) and part.init_cfg.get('type') == 'Pretrained':
+        if is_pretrained(part.get('init_cfg')):
             part.pop('init_cfg')
     torch.manual_seed(0)
     logger = MMLogger.get_current_instance()
+    level = logger.level
     logger.setLevel('WARNING')  # MMEngine logs the initialisation of every parameter
     scope = cfg.get('default_scope') or 'mmengine'
-    with quiet_build(), DefaultScope.overwrite_default_scope(scope):
-        model = MODELS.build(model_cfg)
-        if checkpoint is None:
-            model.init_weights()
-    logger.setLevel('INFO')
+    try:
+        with quiet_build(), DefaultScope.overwrite_default_scope(scope):
+            model = MODELS.build(model_cfg)
+            if checkpoint is None:
+                model.init_weights()
+    finally:
+        logger.setLevel(level)
     backbone = model.backbone
     if checkpoint:
         load_pretrained_backbone(backbone, checkpoint)

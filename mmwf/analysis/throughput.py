@@ -1,8 +1,8 @@
 """Throughput and peak memory of models on the CPU or a GPU.
 
-Each model runs in its own process, so that its peak memory is its own and running out of memory
-stops no other model. The models are timed in turns, so that other load on the machine affects them
-alike.
+Each model runs in its own process, so that its peak memory is measured alone and a model that runs
+out of memory does not stop the others. The models are timed in turns, so that other load on the
+machine affects them alike.
 """
 
 import contextlib
@@ -197,7 +197,7 @@ class _Worker:
         return self.receive()
 
     def request(self) -> None:
-        """Asks for the next result, without waiting for it."""
+        """Requests the next result, without waiting for it."""
         if not self.error:
             with contextlib.suppress(ConnectionError):  # receive() reports it
                 self.connection.send(None)
@@ -255,7 +255,7 @@ def measure(
 def measure_jobs(
     jobs: dict[str, tuple[Callable[[], nn.Module], Settings]], size: int
 ) -> list[dict]:
-    """Measures models with settings of their own, taking turns, at one image size.
+    """Measures models in turns, each with its own settings, at one image size.
 
     Args:
         jobs: By name, the function that builds the model and its settings.

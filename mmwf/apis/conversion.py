@@ -88,14 +88,14 @@ def convert_released(src: str, dst: str, reverse: bool = False) -> str:
     Args:
         src: As in :func:`mmwf.checkpoints.read_checkpoint`.
         dst: The file to write: ``.pth``, or ``.safetensors`` if ``reverse``.
-        reverse: Whether to convert a checkpoint of ours to released weights.
+        reverse: Whether to convert a checkpoint of ours to the format of the released weights.
 
     Returns:
         A report with the number of matched keys.
 
     Raises:
-        UserError: If ``src`` does not exist, is not a complete WeightFormer classifier or denoiser,
-            or ``dst`` has another suffix.
+        UserError: If ``src`` does not exist or is not a complete WeightFormer classifier or
+            denoiser, or if ``dst`` has another suffix.
     """
     suffix = Path(dst).suffix
     if suffix != '.pth' and not (reverse and suffix == '.safetensors'):

@@ -1,4 +1,11 @@
-from .matching import KeyMatch, check_pretrained, hash_weights, load_pretrained_backbone, match_keys
+from .matching import (
+    KeyMatch,
+    check_pretrained,
+    hash_weights,
+    is_pretrained,
+    load_pretrained_backbone,
+    match_keys,
+)
 from .reading import check_checkpoint, install, read_checkpoint
 
 __all__ = [
@@ -7,6 +14,7 @@ __all__ = [
     'check_pretrained',
     'hash_weights',
     'install',
+    'is_pretrained',
     'load_pretrained_backbone',
     'match_keys',
     'read_checkpoint',

@@ -1,4 +1,4 @@
-"""Files behind web addresses and names on the Hugging Face hub."""
+"""Downloading checkpoints from URLs and from the Hugging Face hub."""
 
 import hashlib
 import os
@@ -41,7 +41,7 @@ def _download(url: str, file: Path) -> None:
         os.replace(partial, file)
     except (OSError, ValueError) as error:
         raise UserError(
-            f'Cannot download {url}: {error}. Try again, or download it elsewhere and put it to '
+            f'Cannot download {url}: {error}. Try again, or download it elsewhere and put it at '
             f'{file}.'
         ) from error
     finally:
@@ -64,7 +64,14 @@ def fetch(path: str) -> Path:
     if path.startswith('hf://'):
         from huggingface_hub import hf_hub_download
 
-        return Path(hf_hub_download(path.removeprefix('hf://'), 'model.safetensors'))
+        try:
+            return Path(hf_hub_download(path.removeprefix('hf://'), 'model.safetensors'))
+        except (OSError, ValueError) as error:  # no network, no such repository or file, bad name
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f'Cannot download {path}: {reason} Expected hf://OWNER/NAME of a repository with '
+                'model.safetensors. Try again, or download it elsewhere and give the file.'
+            ) from error
     if not path.startswith(('http://', 'https://')):
         return Path(path).expanduser()
     file = Path(torch.hub.get_dir()) / 'checkpoints' / PurePosixPath(urlparse(path).path).name

@@ -107,17 +107,22 @@ def load_pretrained_backbone(backbone: nn.Module, path: str, prefix: str | None 
     print_log(f'{path}: {match}.', logger='current')
 
 
+def is_pretrained(init_cfg: Mapping | list | None) -> bool:
+    """Whether an ``init_cfg`` loads a checkpoint."""
+    return isinstance(init_cfg, Mapping) and init_cfg.get('type') == 'Pretrained'
+
+
 def check_pretrained(module: nn.Module) -> KeyMatch:
     """Checks that the checkpoint of ``init_cfg=dict(type='Pretrained', ...)`` fits a module.
 
-    MMEngine's initializer ignores keys that do not match, even if that is all of them.
+    MMEngine's initializer ignores keys that do not match, even if none matches.
 
     Args:
         module: A module with such an ``init_cfg``, whose keys are those of the checkpoint.
 
     Returns:
-        The match. Keys of position embeddings may have other shapes: they are interpolated. The
-        checkpoint may have more weights, such as a head.
+        The match. Position embeddings may have other shapes: they are interpolated. The checkpoint
+        may have more weights, such as a head.
 
     Raises:
         UserError: If a weight of the module is missing in the checkpoint or has another shape.

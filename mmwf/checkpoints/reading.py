@@ -226,7 +226,7 @@ def check_checkpoint(path: str) -> None:
 def load_from_local(filename, map_location=None):
     """:func:`read_checkpoint` with the signature of MMEngine's loaders.
 
-    MMEngine logs the name of a loader without its first ten letters.
+    MMEngine logs a loader's name without its first ten letters, here ``local``.
     """
     return read_checkpoint(filename, map_location)
 

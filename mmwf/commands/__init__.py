@@ -19,7 +19,7 @@ COMMANDS = {
     'sample': 'sample images from a trained diffusion model',
     'quickstart': 'train and test small models on included data',
     'check-dataset': 'check that the data of a config fit its model',
-    'check-gpu': 'check numbers, training, launchers and speed on this machine',
+    'check-gpu': 'check numerics, training, launchers and speed on this machine',
     'get-flops': 'count multiply-adds and parameters',
     'benchmark': 'measure throughput and memory at several resolutions',
     'compare-predictors': 'train all weight predictors on handwritten digits and compare them',

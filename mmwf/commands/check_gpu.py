@@ -1,4 +1,4 @@
-"""``mmwf check-gpu``: checks numbers, training, launchers and speed on this machine."""
+"""``mmwf check-gpu``: checks numerics, training, launchers and speed on this machine."""
 
 import argparse
 import json
@@ -18,12 +18,12 @@ from mmwf.errors import UserError
 
 from ._common import add_device_argument
 
-GRACE = 30  # seconds by which a section may exceed the time limit
+GRACE = 5  # seconds by which a section may exceed the time limit
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Check numbers, training, launchers and speed on this machine, without '
+        description='Check numerics, training, launchers and speed on this machine, without '
         'network. Writes OUT/report.json and OUT/report.md. Without a GPU, everything runs on the '
         'CPU at toy size.'
     )
@@ -57,7 +57,7 @@ def _run_here(args: argparse.Namespace, device: str) -> None:
 
 
 def _run_apart(name: str, args: argparse.Namespace, device: str, deadline: float) -> dict:
-    """Runs one section in a process of its own; returns its results."""
+    """Runs one section in its own process; returns its results."""
     result, log = args.out / f'{name}.json', args.out / f'{name}.log'
     result.unlink(missing_ok=True)
     command = [sys.executable, '-m', 'mmwf', 'check-gpu', str(args.out), '--sections', name]
@@ -79,7 +79,7 @@ def _run_apart(name: str, args: argparse.Namespace, device: str, deadline: float
         lines = log.read_text(errors='replace').splitlines()
         section['error'] = '\n'.join([*lines[-15:], f'exit code {code}'])
         section['checks'].append(
-            dict(name='runs to its end', status='failed', measured=f'exit code {code}', bound=0)
+            dict(name='completes', status='failed', measured=f'exit code {code}', bound=0)
         )
     return dict(section, seconds=round(time.time() - start, 1))
 

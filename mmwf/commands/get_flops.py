@@ -13,10 +13,10 @@ from mmwf.libraries import import_task_library
 
 DESCRIPTION = """Count the multiply-adds and parameters of a model, for one image.
 
-Matrix products and convolutions count; norms, activations, pooling and interpolation do not. The
-products of dynamic layers are counted in the order of the paper. The box heads of a detector run on
-all proposals of the config (1000); its mask head and the auxiliary head of a segmentor count only
-if requested. For a diffusion model, the denoiser counts, at its own input size.
+Matrix products and convolutions are counted; norms, activations, pooling and interpolation are not.
+The products of dynamic layers are counted in the order of the paper. The box heads of a detector
+run on all proposals of the config (1000); its mask head and the auxiliary head of a segmentor are
+counted only if requested. Of a diffusion model, the denoiser is counted, at its own input size.
 """
 
 

@@ -38,7 +38,7 @@ def find_work(out: Path, info: ShardInfo) -> list[int]:
     done = set()
     for path, index in find_shards(out).items():
         try:
-            read_shard_info(path).check_same(info, str(path), 'what was requested')
+            read_shard_info(path).check_same(info, str(path), 'the requested shards')
         except DamagedShardError as error:
             print(f'{error} It is encoded again.')
         else:

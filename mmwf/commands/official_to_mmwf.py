@@ -13,7 +13,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('src', help='released .pth or .safetensors, its URL, or hf://OWNER/NAME')
     parser.add_argument('dst', help='.pth to write; with --reverse also .safetensors')
     parser.add_argument(
-        '--reverse', action='store_true', help='convert a checkpoint of mmwf to released weights'
+        '--reverse', action='store_true', help='convert from mmwf to the released format instead'
     )
     return parser.parse_args(argv)
 

@@ -1,6 +1,6 @@
 """``mmwf quickstart``: trains and tests a small model for each task, on included data.
 
-It runs the same commands, on the same kind of configs, as a user.
+It runs the commands, on the kind of configs, that users run.
 """
 
 import argparse
@@ -30,10 +30,12 @@ class Task:
     Attributes:
         config: Config file.
         prepare: Writes the data to disk.
-        metrics: For each metric in the summary, its name in test.py's metrics and a factor.
-        draw: Draws predictions (the content of test.py's ``--out FILE.pkl``) to a PNG.
-        short: Options that end the training after a few iterations.
-        init_from: The task whose trained backbone initializes this one's.
+        metrics: For each metric in the summary, its name in the metrics of ``mmwf test`` and a
+            factor.
+        draw: Draws predictions (the content of ``mmwf test --out FILE.pkl``) to a PNG.
+        short: With ``--short``, the option that ends the training after a few iterations,
+        short_test: and the setting of the test dataset that leaves a few samples.
+        init_from: The task whose trained backbone initialises this one's.
         classified_by: The task whose trained classifier evaluates the generated images.
     """
 
@@ -41,7 +43,8 @@ class Task:
     prepare: Callable[[], None]
     metrics: dict[str, tuple[str, float]]
     draw: Callable[[list, Path], None]
-    short: tuple[str, ...]
+    short: str = 'max_iters=2'
+    short_test: str = 'indices=8'
     init_from: str | None = None
     classified_by: str | None = None
 
@@ -62,7 +65,7 @@ TASKS = {
         prepare=_prepare_digits,
         metrics={'accuracy_top1': ('accuracy/top1', 0.01)},
         draw=predictions.draw_classification,
-        short=('train_cfg.max_epochs=1',),
+        short='max_epochs=1',
     ),
     'detection': Task(
         config='configs/quickstart/'
@@ -75,7 +78,6 @@ TASKS = {
         draw=partial(
             predictions.draw_detection, ann_file='data/scenes/coco/annotations/instances_val.json'
         ),
-        short=('train_cfg.max_iters=2', 'train_cfg.val_interval=2'),
         init_from='classification',
     ),
     'segmentation': Task(
@@ -83,7 +85,6 @@ TASKS = {
         prepare=partial(_prepare_scenes, 'ade20k'),
         metrics={'mIoU': ('mIoU', 0.01), 'mAcc': ('mAcc', 0.01)},
         draw=partial(predictions.draw_segmentation, classes=('background', *CLASSES)),
-        short=('train_cfg.max_iters=2', 'train_cfg.val_interval=2'),
         init_from='classification',
     ),
     'generation': Task(
@@ -91,7 +92,7 @@ TASKS = {
         prepare=_prepare_digits,
         metrics={'class_accuracy': ('class_accuracy', 1), 'fid_digits': ('fid', 1)},
         draw=predictions.draw_generation,
-        short=('train_cfg.max_iters=2',),
+        short_test='num_samples=20',
         classified_by='classification',
     ),
 }
@@ -118,19 +119,20 @@ def run_task(name: str, task: Task, short: bool = False) -> dict:
     """Prepares the data of a task, trains, tests and draws; returns its entry in the summary."""
     work_dir = OUT / name
     task.prepare()
-    options = list(task.short) if short else []
+    options = [f'train_cfg.{task.short}'] if short else []
     if task.init_from:
         weights = _last_checkpoint(task.init_from)
         options.append(f'model.backbone.init_cfg.checkpoint={weights}')
-    train = ['train', task.config, '--work-dir', work_dir]
+    train = ['train', task.config, '--work-dir', work_dir, *(['--no-validate'] if short else [])]
     seconds = _run_command(*train, *(['--cfg-options', *options] if options else []))
     metrics_file, predictions_file = work_dir / 'metrics.json', work_dir / 'predictions.pkl'
     test = ['test', task.config, _last_checkpoint(name), '--work-dir', work_dir]
     test += ['--out', metrics_file, predictions_file]
+    options = [f'test_dataloader.dataset.{task.short_test}'] if short else []
     if task.classified_by:
         classifier = _last_checkpoint(task.classified_by)
-        test += ['--cfg-options', f'test_evaluator.extractor.checkpoint={classifier}']
-    _run_command(*test)
+        options.append(f'test_evaluator.extractor.checkpoint={classifier}')
+    _run_command(*test, *(['--cfg-options', *options] if options else []))
     metrics = mmengine.load(metrics_file)
     task.draw(mmengine.load(predictions_file), OUT / f'{name}.png')
     entry = {

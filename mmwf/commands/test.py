@@ -17,8 +17,8 @@ from mmwf.errors import UserError
 
 from ._common import add_config_arguments, add_run_arguments, read_config
 
-#: The metric that writes the predictions, by default scope; elsewhere MMEngine's DumpResults. These
-#: compress masks and drop what would fill the memory.
+#: The metric that writes the predictions, by default scope; for the others MMEngine's DumpResults.
+#: mmdet's compresses masks, and ours omits logits, which would fill the memory.
 DUMPS = {'mmdet': 'DumpDetResults', 'mmseg': 'mmwf.DumpSegResults'}
 
 
@@ -58,7 +58,7 @@ def show_predictions(cfg: Config, folder: str) -> None:
     Raises:
         UserError: If the config has no visualization hook.
     """
-    # Absolute, since the hooks would join it to the work dir, mmdet's again for each batch.
+    # Absolute: the hooks join a relative path to the work dir, mmdet's anew for each batch.
     folder = str(Path(folder).absolute())
     settings = {
         'VisualizationHook': dict(enable=True, interval=1, out_dir=folder),

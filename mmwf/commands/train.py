@@ -6,10 +6,9 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
-from mmwf.checkpoints import check_checkpoint
+from mmwf.checkpoints import check_checkpoint, is_pretrained
 from mmwf.datasets.checks import SAMPLE, check_datasets
 from mmwf.engine.config import default_work_dir
-from mmwf.engine.hooks import is_pretrained
 from mmwf.engine.run import set_up_run
 from mmwf.errors import UserError
 
@@ -99,7 +98,7 @@ def check_pretrained_backbone(cfg: Config) -> None:
         check_checkpoint(path)
     except UserError as error:
         raise UserError(
-            f'{error} It has the pretrained weights of the backbone (model.backbone.init_cfg). '
+            f'{error} The backbone expects pretrained weights there (model.backbone.init_cfg). '
             f'{cfg.get("weights_help", "")}To train without pretrained weights, add '
             '--cfg-options model.backbone.init_cfg=None.'
         ) from error

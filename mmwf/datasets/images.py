@@ -1,4 +1,4 @@
-"""Image files, centre-cropped to squares like in ADM and DiT."""
+"""Image files, centre-cropped to squares as in ADM and DiT."""
 
 from collections.abc import Sequence
 from pathlib import Path

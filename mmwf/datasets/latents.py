@@ -292,7 +292,7 @@ class LatentDataset(Dataset):
 
     def _raise_or_warn(self, path: Path, error: DamagedShardError) -> None:
         if self.on_error == 'raise':
-            raise DamagedShardError(f"{error} Set on_error='skip' to omit it.") from error
+            raise DamagedShardError(f"{error} Set on_error='skip' to skip it.") from error
         if path not in self._warned:
             self._warned.add(path)
             print_log(f'{error} It is skipped.', logger='current', level=logging.WARNING)

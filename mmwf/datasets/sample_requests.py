@@ -15,7 +15,7 @@ class SampleRequests(Dataset):
     Args:
         num_samples: Number of samples.
         num_classes: Number of classes.
-        seed: Seed to draw the classes at random, like DiT. By default sample ``i`` has the class
+        seed: Seed to draw the classes at random, as in DiT. By default sample ``i`` has the class
             ``i % num_classes``, so that the classes are balanced.
     """
 

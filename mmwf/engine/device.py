@@ -38,7 +38,7 @@ def choose_device(device: str, launcher: str) -> None:
     if device == 'cpu' and cuda:
         os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
         os.execv(sys.executable, sys.orig_argv)
-    # Only torchrun tells the number of processes on this machine.
+    # Only torchrun sets the number of processes on this machine.
     processes = int(os.environ.get('LOCAL_WORLD_SIZE', local_rank() + 1))
     if launcher != 'none' and cuda and processes > torch.cuda.device_count():
         raise UserError(
@@ -61,8 +61,8 @@ def _replace_sync_bn(node) -> int:
     return found + sum(map(_replace_sync_bn, node.values()))
 
 
-def _allow_tf32(cfg: Config) -> None:
-    """Sets the precision of fp32 products on GPUs; only ``'highest'`` does without TF32.
+def _set_matmul_precision(cfg: Config) -> None:
+    """Sets the precision of fp32 products on GPUs; only ``'highest'`` disables TF32.
 
     Raises:
         UserError: If there is no such precision.
@@ -96,7 +96,7 @@ def set_up_processes(cfg: Config, launcher: str) -> None:
     cfg.launcher = launcher
     if launcher != 'none':
         export_variables(launcher)
-    _allow_tf32(cfg)
+    _set_matmul_precision(cfg)
     if torch.cuda.is_available():
         return
     for name in LOADERS:
@@ -111,7 +111,7 @@ def set_up_processes(cfg: Config, launcher: str) -> None:
             torch.distributed.init_process_group('gloo', timeout=timeout)
         if replaced and is_main_process():
             print_log(
-                'SyncBN does not run without a GPU: each process normalizes by the statistics of '
+                'SyncBN does not run without a GPU: each process normalises by the statistics of '
                 'its own images (BN).',
                 logger='current',
             )

@@ -6,14 +6,9 @@ from mmengine.runner import BaseLoop, set_random_seed
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from mmwf.checkpoints import check_pretrained, match_keys
+from mmwf.checkpoints import check_pretrained, is_pretrained, match_keys
 from mmwf.errors import UserError
 from mmwf.registry import HOOKS
-
-
-def is_pretrained(init_cfg: dict | list | None) -> bool:
-    """Whether an ``init_cfg`` loads a checkpoint."""
-    return isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained'
 
 
 def _is_untrained_downstream(runner) -> bool:
@@ -52,9 +47,9 @@ class CheckpointMatchHook(Hook):
         if _is_untrained_downstream(runner):
             runner.logger.warning(
                 'THE BACKBONE STARTS FROM RANDOM WEIGHTS. The schedules of detection and '
-                'segmentation expect an ImageNet backbone: do not compare the result with one that '
-                'had it. Set model.backbone.init_cfg=dict(type="Pretrained", checkpoint=...) or '
-                'load_from.'
+                'segmentation expect an ImageNet backbone: do not compare the result with that of '
+                'pretrained weights. Set model.backbone.init_cfg=dict(type="Pretrained", '
+                'checkpoint=...) or load_from.'
             )
         for module in runner.model.modules():
             is_mmpretrains = type(module).__module__.startswith('mmpretrain.models.backbones')

@@ -29,9 +29,8 @@ class LayerDecayOptimWrapperConstructor(OptimWrapperConstructor):
             with ``get_layer_depth``.
 
     Note:
-        ``norm_decay_mult=0`` reproduces detectron2: no weight decay for
-        :class:`torch.nn.LayerNorm`, but for biases and channel-first norms (``mmwf.LayerNorm2d`` is
-        not a :class:`torch.nn.LayerNorm`).
+        ``norm_decay_mult=0`` reproduces detectron2: weight decay for biases and channels-first
+        norms, but not for :class:`torch.nn.LayerNorm` (``mmwf.LayerNorm2d`` is not a subclass).
     """
 
     def _validate_cfg(self) -> None:

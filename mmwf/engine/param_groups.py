@@ -15,8 +15,8 @@ class OptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """MMEngine's default constructor, with one group for all parameters of the same settings.
 
     MMEngine makes a group for each parameter, and an optimizer step then launches kernels for each
-    of them. On a GPU the optimizer is also fused (``fused=True``), if it can be and the config does
-    not say otherwise.
+    of them. On a GPU the optimizer is also fused (``fused=True``), if it supports that and the
+    config sets neither ``fused`` nor ``foreach``.
 
     Args:
         optim_wrapper_cfg: As in MMEngine.

@@ -1,1 +1,1 @@
-"""Figures of results and predictions."""
+"""Plots of results and drawings of predictions."""

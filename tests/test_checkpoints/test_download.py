@@ -79,7 +79,7 @@ def test_the_hash_in_a_name_is_checked(server, cache):
 
 
 def test_a_missing_file_is_an_error_that_says_where_to_put_it(server, cache):
-    with pytest.raises(UserError, match=rf'Cannot download .*404.*put it to {cache}/none\.pth'):
+    with pytest.raises(UserError, match=rf'Cannot download .*404.*put it at {cache}/none\.pth'):
         fetch(f'{server.url}/none.pth')
 
 
@@ -112,3 +112,9 @@ torch.distributed.destroy_process_group()
     printed = run(sys.executable, *two, script)
     assert 'rank 0 got 7.0' in printed and 'rank 1 got 7.0' in printed
     assert len(server.paths) == 1
+
+
+def test_a_name_that_the_hub_does_not_have_is_an_error_that_says_what_to_do(monkeypatch):
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    with pytest.raises(UserError, match=r'Cannot download hf://nobody/none: .*model\.safetensors'):
+        fetch('hf://nobody/none')

@@ -1,4 +1,4 @@
-"""Checks numbers, training, launchers and speed on this machine; see --help."""
+"""Checks numerics, training, launchers and speed on this machine; see --help."""
 
 from mmwf.commands import run
 

@@ -2,7 +2,7 @@
 # strides 4, 8, 16 and 32. A config sets the backbone and its width, in four places: neck.embed_dim,
 # decode_head.in_channels, decode_head.channels and auxiliary_head.in_channels. A decoder as wide as
 # the backbone gives the paper's cost.
-norm_cfg = dict(type='SyncBN', requires_grad=True)  # replaced by BN where there is no GPU
+norm_cfg = dict(type='SyncBN', requires_grad=True)  # replaced by BN without a GPU
 crop_size = (512, 512)
 
 model = dict(

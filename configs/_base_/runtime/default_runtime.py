@@ -1,5 +1,5 @@
 # Settings shared by all tasks.
-custom_imports = dict(imports=['mmwf'])  # before mmdet and mmseg: see mmwf/compat.py
+custom_imports = dict(imports=['mmwf'])  # before mmdet and mmseg: see mmwf/__init__.py
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
@@ -13,7 +13,7 @@ default_hooks = dict(
 env_cfg = dict(
     cudnn_benchmark=True,  # training images have one size
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    # gloo replaces nccl where there is no GPU. The timeout in seconds must cover the checks before
+    # Without a GPU, gloo replaces nccl. The timeout in seconds must cover the checks before
     # training, for which all processes of a machine wait.
     dist_cfg=dict(backend='nccl', timeout=7200),
 )

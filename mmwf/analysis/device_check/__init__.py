@@ -1,7 +1,7 @@
-"""Checks of a machine: that this project computes the right numbers on it, and how fast.
+"""Checks of a machine: whether this project computes correct results on it, and how fast.
 
-Each section runs in a process of its own, so that a failure, even a crash of the device, does not
-stop the others. Without a GPU every section runs on the CPU at toy size.
+Each section runs in its own process, so that a failure, even a crash of the device, does not stop
+the others. Without a GPU every section runs on the CPU at toy size.
 """
 
 from collections.abc import Callable

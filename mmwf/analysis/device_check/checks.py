@@ -1,4 +1,4 @@
-"""What a section of the device check records."""
+"""The results of a section of the device check."""
 
 import time
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass
 class Context:
-    """Where a section runs, and what it found.
+    """The device and the deadline of a section, and its results.
 
     Attributes:
         device: ``'cuda'`` or ``'cpu'``.

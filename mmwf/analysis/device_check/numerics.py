@@ -1,4 +1,4 @@
-"""Numbers on the device: against the released model, and against float64 on the CPU."""
+"""Numerical errors on the device, against the released model and float64 on the CPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +35,7 @@ BOUNDS = {
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Sets TF32 for matrix products and convolutions: ``'highest'`` is off, ``'high'`` is on."""
+    """Disables (``'highest'``) or enables (``'high'``) TF32 in matrix products and convolutions."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision(precision)
     torch.backends.cudnn.allow_tf32 = precision != 'highest'
@@ -112,7 +112,7 @@ def golden(context: Context) -> None:
 
 
 def build_backbone(depth: int, **kwargs) -> WeightFormer:
-    """Builds a WeightFormer-T of some depth whose predictions matter: they start near zero."""
+    """Builds a WeightFormer-T of some depth with large predicted weights; they start near zero."""
     torch.manual_seed(0)
     model = WeightFormer(dict(embed_dims=192, depth=depth, mlp_ratio=4), **kwargs)
     for name, parameter in model.named_parameters():

@@ -1,4 +1,4 @@
-"""Commands and launchers, run as a user runs them."""
+"""Runs commands and launchers as a user does."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from .checks import Context
 
 ROOT = Path(mmwf.__file__).parents[1]
 CLASSIFIER = 'configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py'
-#: What the metrics of the quick start must reach; at toy size nothing is learned.
+#: Lowest metrics of the quick start that pass; not checked at toy size, where nothing is learned.
 TARGETS = {
     'classification': {'accuracy_top1': 0.975},
     'detection': {'bbox_mAP_50': 0.6, 'segm_mAP_50': 0.6},
@@ -33,7 +33,7 @@ def _start(context: Context, name: str, command: list[str]) -> subprocess.Popen:
 
 
 def _finish(context: Context, name: str, process: subprocess.Popen) -> bool:
-    """Waits for a command until the deadline; records and returns whether it ended well."""
+    """Waits for a command until the deadline; records and returns whether it succeeded."""
     try:
         code = process.wait(timeout=max(context.seconds_left, 1))
     except subprocess.TimeoutExpired:

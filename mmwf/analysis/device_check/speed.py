@@ -1,4 +1,4 @@
-"""Throughput and memory of WeightFormer-T beside DeiT-T with fused attention."""
+"""Throughput and memory of WeightFormer-T compared with DeiT-T with fused attention."""
 
 from dataclasses import replace
 from functools import partial

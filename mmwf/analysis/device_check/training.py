@@ -29,7 +29,7 @@ def _check_prediction_dtype(context: Context) -> None:
 
 
 def _check_steps(context: Context, dtype: str) -> None:
-    """Trains three steps with the optimizer wrapper of ``--amp``."""
+    """Trains four steps with the optimizer wrapper of ``--amp``."""
     model = nn.Sequential(build_backbone(5, out_type='avg_featmap')).to(context.device)
     wrapper = build_optim_wrapper(
         model,
@@ -64,7 +64,7 @@ def _check_checkpointing(context: Context) -> None:
 def _check_compile(context: Context) -> None:
     model = build_backbone(5).to(context.device)
     images = _images(context)
-    # Inductor needs a C++ compiler on a CPU, and minutes.
+    # On a CPU, Inductor needs a C++ compiler and takes minutes.
     backend = 'eager' if context.is_toy else 'inductor'
     with matmul_precision('highest'):
         expected = features_and_gradients(model, images)

@@ -12,7 +12,7 @@ from .wrappers import LOADERS
 
 __all__ = ['CHECKS', 'LOADERS', 'SAMPLE', 'check_coco', 'check_data', 'check_datasets']
 
-SAMPLE = 50  # images per loader that training checks
+SAMPLE = 50  # images per loader that are checked before training
 
 
 def _check_detection(cfg: Config, loader: str, max_images: int | None) -> str:

@@ -1,4 +1,4 @@
-"""Checks of data for classification, against mmpretrain."""
+"""Checks of data for classification with mmpretrain."""
 
 import numpy as np
 from mmengine.config import Config

@@ -1,4 +1,4 @@
-"""Checks of datasets in COCO's format, against mmdet, which accepts most errors silently."""
+"""Checks of datasets in COCO's format, in which mmdet accepts most errors silently."""
 
 import json
 import os
@@ -27,8 +27,8 @@ FIELDS = {
 def check_coco(cfg: Config, loaders: tuple[str, ...]) -> None:
     """Checks annotations, images and class counts of mmdet's CocoDatasets, also inside wrappers.
 
-    Only the first process on each machine does so. COCO itself takes some seconds, mostly to read
-    the file.
+    Only the first process on each machine does so. For COCO 2017 it takes some seconds, mostly for
+    reading the file.
 
     Args:
         cfg: The config. Nothing is checked unless its default scope is mmdet. The boxes are not

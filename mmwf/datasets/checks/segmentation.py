@@ -1,6 +1,6 @@
-"""Checks of data for semantic segmentation, against mmseg.
+"""Checks of data for semantic segmentation with mmseg.
 
-mmseg itself does not check the labels: one that its head does not have makes the loss NaN, and is
+mmseg itself does not check the labels: a label that is not a class makes the loss NaN, and is
 ignored by the metrics.
 """
 

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmwf.checkpoints import load_pretrained_backbone
+from mmwf.checkpoints import is_pretrained, load_pretrained_backbone
 
 from ..layers import (
     DWConv2d,
@@ -207,7 +207,7 @@ class WeightFormer(BaseModule):
 
     def init_weights(self) -> None:
         """Applies ``init_cfg``; pretrained weights must match the model (``mmwf.checkpoints``)."""
-        if isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained':
+        if is_pretrained(self.init_cfg):
             load_pretrained_backbone(
                 self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix')
             )

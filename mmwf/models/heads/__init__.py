@@ -1,4 +1,4 @@
-"""Heads that extend those of other libraries, which are imported when they are built."""
+"""Heads that extend those of other libraries; a library is imported when its head is built."""
 
 from mmwf.registry import MODELS
 

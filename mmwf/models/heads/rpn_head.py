@@ -9,8 +9,8 @@ from torch import Tensor
 class RPNHead(MMDetRPNHead):
     """mmdet's RPNHead, with the classification layer in fp32 under autocast.
 
-    mmdet ranks proposals by the sigmoid of its output. In bf16 that has steps of 0.004 near 1, so
-    thousands of anchors would share a score and be ranked by chance.
+    mmdet ranks proposals by the sigmoid of its output. In bf16, scores near 1 are multiples of
+    0.004, so thousands of anchors would have the same score and an arbitrary rank.
 
     All arguments and parameters are mmdet's.
     """
