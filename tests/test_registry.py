@@ -3,6 +3,7 @@
 import pytest
 from mmengine.registry import MODELS, DefaultScope
 
+from mmwf import models, placeholders
 from mmwf.models import WeightFormer
 
 BUILD = """
@@ -24,6 +25,23 @@ def test_a_fresh_interpreter_builds_it_by_name(run_python, scope, type_):
     result = run_python(code)
     expected = 'mmwf.models.backbones.weightformer WeightFormer (0, 2)'
     assert result.stdout.strip().endswith(expected), result.stderr
+
+
+def test_importing_mmwf_registers_every_model_that_needs_no_scope(run_python):
+    result = run_python(
+        'import mmwf\n'
+        'from mmengine.registry import MODELS\n'
+        "print({'LayerNorm2d', 'SimpleFPN', 'WeightFormer'} <= set(MODELS.module_dict))\n"
+    )
+    assert result.stdout.strip() == 'True', result.stderr
+
+
+@pytest.mark.parametrize(
+    ('name', 'arguments'),
+    [('LayerNorm2d', (4,)), ('SimpleFPN', (8, 8)), ('WeightFormer', ('tiny',))],
+)
+def test_a_placeholder_builds_the_class_of_its_name(name, arguments):
+    assert type(placeholders._make(name)(*arguments)) is getattr(models, name)
 
 
 def test_the_class_replaces_the_placeholder():

@@ -15,7 +15,7 @@ ROOMS = (
     'registry',
     'libraries',
     'processes',
-    'compat',
+    'mmcv_ext',
     'ops',
     'checkpoints',
     'models',

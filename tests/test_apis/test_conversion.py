@@ -37,6 +37,22 @@ def test_incomplete_or_unrelated_weights_are_an_error_and_write_nothing(released
     assert not dst.exists()
 
 
+def test_a_conversion_that_fails_halfway_keeps_the_older_file(
+    released_weights, tmp_path, monkeypatch
+):
+    def fill_the_disk(content, path):
+        path.write_bytes(b'half')
+        raise OSError('No space left on device')
+
+    src, dst = tmp_path / 'a.pth', tmp_path / 'b.pth'
+    torch.save({'model': released_weights}, src)
+    dst.write_bytes(b'older')
+    monkeypatch.setattr(torch, 'save', fill_the_disk)
+    with pytest.raises(OSError, match='No space'):
+        convert_released(str(src), str(dst))
+    assert dst.read_bytes() == b'older'
+
+
 @pytest.mark.parametrize(
     ('dst', 'reverse', 'expected'),
     [('b.safetensors', False, r'end in \.pth, got'), ('b.bin', True, r'\.pth or \.safetensors')],

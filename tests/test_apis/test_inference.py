@@ -62,6 +62,11 @@ def test_released_weights_of_a_diffusion_model_are_loaded_unchanged(tmp_path):
     assert model.dataset_meta is None
 
 
+def test_the_model_has_the_preprocessor_of_the_config():
+    preprocessor = init_model(DIGITS, device='cpu').data_preprocessor
+    assert preprocessor.mean.flatten().tolist() == [127.5] * 3
+
+
 def test_the_default_scope_and_the_config_do_not_change():
     cfg = load_config(DIGITS)
     before = cfg.pretty_text

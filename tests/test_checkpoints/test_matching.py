@@ -3,9 +3,11 @@
 import pytest
 import torch
 from mmengine.runner import load_checkpoint
+from torch import nn
 from torch.testing import assert_close
 
-from mmwf.checkpoints import hash_weights, match_keys, matching
+from mmwf.checkpoints import check_pretrained, hash_weights, match_keys, matching
+from mmwf.errors import UserError
 from mmwf.models import WeightFormer
 
 
@@ -75,6 +77,31 @@ def test_a_backbone_without_last_norm_ignores_that_of_the_checkpoint(
 def test_weights_of_another_arch_are_rejected(released_file, golden_arch, change, kwargs, named):
     with pytest.raises(ValueError, match=f'does not fit this WeightFormer.*{named}'):
         build_pretrained({**golden_arch, **change}, released_file, **kwargs)
+
+
+def test_the_head_beside_a_bare_backbone_is_ignored(golden_arch, tmp_path):
+    source = WeightFormer(golden_arch)
+    content = {**source.state_dict(), 'head.fc.weight': torch.zeros(3, 32)}
+    torch.save(content, tmp_path / 'bare.pth')
+    model = build_pretrained(golden_arch, str(tmp_path / 'bare.pth'))
+    assert torch.equal(model.patch_embed.proj.weight, source.patch_embed.proj.weight)
+
+
+@pytest.mark.parametrize(
+    ('key', 'fits'),
+    [('pos_embed', True), ('rel_pos_h', True), ('rel_pos_w', True), ('weight', False)],
+)
+def test_only_position_embeddings_may_have_another_shape(key, fits, tmp_path):
+    path = str(tmp_path / 'a.pth')
+    torch.save(dict(state_dict={key: torch.zeros(3, 2)}), path)
+    module = nn.Module()
+    module.register_parameter(key, nn.Parameter(torch.zeros(4, 2)))
+    module.init_cfg = dict(type='Pretrained', checkpoint=path)
+    if fits:
+        assert check_pretrained(module).is_exact
+    else:
+        with pytest.raises(UserError, match=r'mismatched: weight \(3, 2\) \(expected \(4, 2\)'):
+            check_pretrained(module)
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,13 @@ def test_importing_mmwf_makes_mmengine_read_safely(tmp_path, run_python, imports
     assert not (tmp_path / 'marker').exists()
 
 
+@pytest.mark.parametrize(
+    'path', ['a.pth', 'hf://owner/name', 'http://host/a.pth', 'https://host/a.pth']
+)
+def test_mmengine_reads_files_urls_and_names_on_the_hub_safely(path):
+    assert CheckpointLoader._get_checkpoint_loader(path) is reading.load_from_local
+
+
 class CallsGetattr:
     """Is pickled as a call of ``getattr``, like HistoryBuffer."""
 
@@ -323,3 +330,10 @@ def test_a_missing_local_checkpoint_is_a_user_error():
     with pytest.raises(UserError, match=r'There is no checkpoint nowhere\.pth'):
         check_checkpoint('nowhere.pth')
     check_checkpoint('hf://RuizeHe/weightformer-t')
+
+
+def test_a_path_may_start_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    torch.save(WEIGHTS, tmp_path / 'a.pth')
+    check_checkpoint('~/a.pth')
+    assert torch.equal(read_checkpoint('~/a.pth')['state_dict']['bias'], WEIGHTS['bias'])

@@ -4,11 +4,12 @@ import json
 import math
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from helpers import ROOT, run
 
-from mmwf.analysis.device_check import SECTIONS, get_section
+from mmwf.analysis.device_check import SECTIONS, get_section, runs
 from mmwf.analysis.device_check.checks import Context
 from mmwf.analysis.device_check.report import format_report
 from mmwf.commands import check_gpu
@@ -22,7 +23,16 @@ def context(tmp_path):
 
 @pytest.mark.slow
 def test_the_rehearsal_on_a_cpu_passes(tmp_path):
-    printed = run('bash', ROOT / 'tools/check_gpu.sh', tmp_path, '--device', 'cpu', '--minutes', 30, timeout=1800)
+    printed = run(
+        'bash',
+        ROOT / 'tools/check_gpu.sh',
+        tmp_path,
+        '--device',
+        'cpu',
+        '--minutes',
+        30,
+        timeout=1800,
+    )
     assert 'everything ran on the CPU at toy size' in printed
     report = json.loads((tmp_path / 'report.json').read_text())
     assert report['device'] == 'cpu' and list(report['sections']) == list(SECTIONS)
@@ -101,6 +111,34 @@ def test_a_section_that_hangs_is_ended(tmp_path, python, monkeypatch):
     with pytest.raises(UserError, match='1 checks failed'):
         check_gpu.main([str(tmp_path / 'out'), '--sections', 'golden', '--minutes', '0'])
     assert time.time() - start < 20
+
+
+def is_running(pid):
+    try:
+        status = Path(f'/proc/{pid}/status').read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return 'State:\tZ' not in status  # an orphan whose exit code nobody has collected
+
+
+def test_a_command_out_of_time_is_ended_with_what_it_started(context):
+    command = ['bash', '-c', 'sleep 60 & echo $!; wait']
+    process, log = runs._start(context, 'hang', command), context.out / 'hang.log'
+    while not log.read_text().endswith('\n'):
+        time.sleep(0.01)
+    context.deadline = time.time()
+    assert not runs._finish(context, 'hang', process)
+    assert [c['measured'] for c in context.checks] == ['out of time']
+    child, patience = int(log.read_text()), time.time() + 10
+    while is_running(child):
+        assert time.time() < patience
+        time.sleep(0.01)
+
+
+def test_a_command_that_fails_fails_its_section(context):
+    process = runs._start(context, 'bad', ['bash', '-c', 'exit 3'])
+    assert not runs._finish(context, 'bad', process)
+    assert [(c['status'], c['measured']) for c in context.checks] == [('failed', 3)]
 
 
 def test_what_a_section_found_before_it_failed_is_kept(tmp_path, monkeypatch):

@@ -54,6 +54,19 @@ def test_more_processes_than_gpus_are_an_error(monkeypatch):
         choose_device('auto', 'pytorch')
 
 
+@pytest.mark.parametrize('local_rank', ['1', '2'])
+def test_under_slurm_every_process_needs_a_gpu(environ, monkeypatch, local_rank):
+    """Slurm tells a process its index on the machine, but not the number of processes there."""
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    environ['SLURM_LOCALID'] = local_rank
+    if local_rank == '1':  # the second of two
+        choose_device('auto', 'slurm')
+        return
+    with pytest.raises(UserError, match='3 processes .* 2 visible GPUs'):
+        choose_device('auto', 'slurm')
+
+
 def test_cpu_on_a_machine_with_a_gpu_restarts_the_program_without_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')
@@ -137,6 +150,20 @@ def test_slurm_without_a_gpu_runs_with_gloo(environ, free_port):
         set_up_processes(config(), 'slurm')  # keeps a group that exists
     finally:
         distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('norm', ['SyncBN', 'LN'])
+@pytest.mark.parametrize('unused', [False, True])
+def test_without_a_gpu_statistics_of_bn_are_broadcast_and_unused_parameters_may_be_found(
+    environ, monkeypatch, norm, unused
+):
+    environ.update(slurm_task(0))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr('mmwf.engine.device.is_distributed', lambda: True)
+    cfg = Config(dict(model=dict(norm_cfg=dict(type=norm)), find_unused_parameters=unused))
+    set_up_processes(cfg, 'slurm')
+    assert cfg.model_wrapper_cfg.broadcast_buffers is (norm == 'SyncBN')
+    assert cfg.model_wrapper_cfg.find_unused_parameters is unused
 
 
 def test_slurm_has_its_port_before_mmengine_makes_the_group_on_a_gpu(monkeypatch, environ):

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from mmengine.logging import MMLogger
+from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -55,6 +56,43 @@ def test_a_checkpoint_of_an_unrelated_model_is_an_error():
         load(CheckpointMatchHook(), nn.Linear(2, 2).state_dict())
 
 
+def test_an_unrelated_checkpoint_is_refused_by_a_model_without_backbone_too():
+    runner = SimpleNamespace(
+        model=nn.Linear(2, 2), logger=MMLogger.get_current_instance(), _resume=False
+    )
+    with pytest.raises(ValueError, match='0 of 2 keys matched'):
+        CheckpointMatchHook().after_load_checkpoint(runner, dict(state_dict={'a': torch.ones(1)}))
+
+
+@pytest.mark.parametrize(
+    ('scope', 'init_cfg', 'load_from', 'warns'),
+    [
+        ('mmdet', None, None, True),
+        ('mmseg', None, None, True),
+        ('mmseg', dict(type='Constant', layer='Linear', val=0), None, True),
+        ('mmdet', dict(type='Pretrained', checkpoint='a.pth'), None, False),
+        ('mmdet', None, 'a.pth', False),
+        ('mmpretrain', None, None, False),
+    ],
+)
+def test_only_detectors_and_segmentors_from_random_weights_are_warned_of(
+    scope, init_cfg, load_from, warns
+):
+    messages = []
+    model = Classifier()
+    model.backbone.init_cfg = init_cfg
+    runner = SimpleNamespace(
+        model=model,
+        logger=SimpleNamespace(warning=messages.append),
+        cfg=dict(default_scope=scope),
+        _load_from=load_from,
+        _train_loop=object.__new__(EpochBasedTrainLoop),
+    )
+    CheckpointMatchHook().before_run(runner)
+    assert len(messages) == warns
+    assert all('THE BACKBONE STARTS FROM RANDOM WEIGHTS' in message for message in messages)
+
+
 @pytest.fixture
 def process_group(tmp_path):
     """A group with this process alone; its gradients are all-reduced all the same."""
@@ -93,3 +131,11 @@ def test_a_resumed_run_draws_other_random_numbers():
         ResumeSeedHook().before_train(SimpleNamespace(seed=7, iter=iteration))
         drawn.append(torch.rand(1).item())
     assert drawn[0] != drawn[1] == drawn[2]
+
+
+def test_processes_keep_their_own_seeds_in_a_resumed_run():
+    drawn = set()
+    for seed in (7, 8):  # runner.seed of two processes, with diff_rank_seed
+        ResumeSeedHook().before_train(SimpleNamespace(seed=seed, iter=100))
+        drawn.add(torch.rand(1).item())
+    assert len(drawn) == 2

@@ -1,7 +1,9 @@
 """Runs commands and launchers as a user does."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -29,7 +31,25 @@ def _start(context: Context, name: str, command: list[str]) -> subprocess.Popen:
     env = dict(os.environ, PYTHON=sys.executable)
     env['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), env.get('PYTHONPATH')]))
     with (context.out / f'{name}.log').open('w') as log:
-        return subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env=env,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that _end also reaches what the command starts
+        )
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Ends a command that still runs, and the processes that it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)  # torchrun then ends its workers
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _finish(context: Context, name: str, process: subprocess.Popen) -> bool:
@@ -37,9 +57,9 @@ def _finish(context: Context, name: str, process: subprocess.Popen) -> bool:
     try:
         code = process.wait(timeout=max(context.seconds_left, 1))
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
         code = 'out of time'
+    finally:  # also on Ctrl+C
+        _end(process)
     context.add(f'{name}: exit code', code == 0, code, 0)
     return code == 0
 
@@ -54,9 +74,13 @@ def quickstart(context: Context) -> None:
     for names in ([first], others):
         groups = [[name] for name in names] if context.device == 'cuda' else [names]
         processes = [_start(context, '-'.join(group), [*command, *group]) for group in groups]
-        for group, process in zip(groups, processes, strict=True):
-            if _finish(context, f'quick start: {", ".join(group)}', process):
-                succeeded += group
+        try:
+            for group, process in zip(groups, processes, strict=True):
+                if _finish(context, f'quick start: {", ".join(group)}', process):
+                    succeeded += group
+        finally:
+            for process in processes:
+                _end(process)
     for name in succeeded:
         entry = json.loads((work_dir / name / 'summary.json').read_text())
         context.tables.setdefault('quick start', []).append(dict(task=name, **entry))

@@ -1,19 +1,12 @@
-"""The replacement of mmcv.ops, tested against the definition of each operation as a loop."""
+"""Overlaps and non-maximum suppression, tested against their definitions as loops."""
 
-import importlib
-import sys
-from importlib.machinery import ModuleSpec
+import math
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from mmcv.ops import batched_nms, bbox_overlaps, nms, nms_match, soft_nms
 from torch.testing import assert_close
-
-from mmwf import compat
-from mmwf.compat import batched_nms, nms
-
-HAS_COMPILED_OPS = compat.has_compiled_mmcv_ops()
 
 
 def random_boxes(n=60, size=100.0, shift=0.0):
@@ -105,22 +98,40 @@ def test_offset_survives_half_precision():
 
 
 @pytest.mark.parametrize(
-    ('args', 'message'),
-    [
-        ((torch.zeros(3, 5), torch.zeros(3), 0.5), r'\(3, 5\)'),
-        ((torch.zeros(3, 4), torch.zeros(2), 0.5), r'\(2,\)'),
-        ((torch.zeros(3, 4), torch.zeros(3), 0.5, 2), 'offset 0 or 1, got 2'),
-    ],
+    ('boxes', 'scores', 'offset'),
+    [((3, 5), 3, 0), ((3, 4), 2, 0), ((3, 4), 3, 2)],
 )
-def test_nms_rejects_bad_arguments(args, message):
-    with pytest.raises(ValueError, match=message):
-        nms(*args)
+def test_nms_rejects_bad_arguments(boxes, scores, offset):
+    with pytest.raises(AssertionError):
+        nms(torch.zeros(boxes), torch.zeros(scores), 0.5, offset)
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_nms_runs_under_autocast(dtype):
+    boxes, scores = random_boxes()
+    expected = greedy_nms(boxes, scores.to(dtype).float(), 0.3)
+    with torch.autocast('cpu', dtype):
+        dets, keep = nms(boxes, scores, 0.3)
+        assert nms(boxes, scores.to(dtype), 0.3)[1].sort()[0].tolist() == sorted(expected)
+    assert keep.tolist() == greedy_nms(boxes, scores, 0.3)
+    assert dets.dtype == torch.float32
+
+
+#: mmcv moves class c by ``c * (boxes.max() + 1)``, in the boxes' type.
+BY_MMCV = pytest.mark.xfail(
+    strict=True, reason="mmcv's batched_nms lets classes overlap: half precision, or a maximum < 1"
+)
+
+
 @pytest.mark.parametrize(
-    ('size', 'shift'),
-    [(100.0, 0.0), (100.0, -500.0), (100.0, -137.0), (20000.0, 0.0)],  # -137: from -137 to about 0
+    ('size', 'shift', 'dtype'),
+    [
+        (100.0, 0.0, torch.float32),
+        (100.0, -500.0, torch.float32),
+        (20000.0, 0.0, torch.float32),
+        pytest.param(100.0, -137.0, torch.float32, marks=BY_MMCV),  # from -137 to about 0
+        pytest.param(100.0, 0.0, torch.float16, marks=BY_MMCV),
+    ],
 )
 def test_batched_nms_suppresses_within_a_class(size, shift, dtype):
     boxes, scores = (x.to(dtype) for x in random_boxes(120, size, shift))
@@ -165,104 +176,111 @@ def test_batched_nms_without_a_config_only_sorts():
     assert_close(dets[:, :4], boxes[keep])
 
 
-def test_batched_nms_without_boxes_is_empty():
-    cfg = dict(type='nms', iou_threshold=0.3)
+def test_class_agnostic_nms_without_boxes_is_empty():
+    cfg = dict(type='nms', iou_threshold=0.3, class_agnostic=True)
     dets, keep = batched_nms(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long(), cfg)
     assert dets.shape == (0, 5) and keep.shape == (0,)
 
 
-def test_another_type_of_nms_is_rejected():
-    boxes, scores = random_boxes()
-    with pytest.raises(ValueError, match="'soft_nms'.*MMCV_WITH_OPS"):
-        batched_nms(boxes, scores, torch.zeros(60), dict(type='soft_nms', iou_threshold=0.3))
+def soft_nms_loop(boxes, scores, factor, min_score):
+    """The definition: take the best box, lower the scores of the others, drop low ones."""
+    left = dict(enumerate(scores.tolist()))
+    kept = []
+    while left:
+        best = max(left, key=left.get)
+        kept.append((best, left.pop(best)))
+        for i in list(left):
+            left[i] *= factor(iou(boxes[best].tolist(), boxes[i].tolist(), 0))
+            if left[i] < min_score:
+                del left[i]
+    return kept
 
 
-@pytest.fixture
-def no_mmcv_ops(monkeypatch):
-    """Simulates a process in which mmcv.ops is neither imported nor replaced."""
-    monkeypatch.setattr(sys, 'meta_path', sys.meta_path[:])
-    sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, compat._OpsFinder)]
-
-    def of_ops():
-        return [n for n in sys.modules if n == 'mmcv.ops' or n.startswith('mmcv.ops.')]
-
-    for name in of_ops():
-        monkeypatch.delitem(sys.modules, name)
-    yield sys.modules
-    # Before monkeypatch restores the modules, those imported by the test are removed.
-    for name in of_ops():
-        del sys.modules[name]
-
-
-def test_nothing_is_installed_over_compiled_ops(no_mmcv_ops, monkeypatch):
-    monkeypatch.setattr(compat, 'has_compiled_mmcv_ops', lambda: True)
-    assert compat.install_mmcv_ops() is False
-    assert 'mmcv.ops' not in no_mmcv_ops
-
-
-def test_nothing_is_installed_over_imported_ops(no_mmcv_ops, monkeypatch):
-    monkeypatch.setitem(no_mmcv_ops, 'mmcv.ops', 'theirs')
-    assert compat.install_mmcv_ops() is False
-    assert no_mmcv_ops['mmcv.ops'] == 'theirs'
-
-
-def test_the_replacement_is_installed_once(no_mmcv_ops, monkeypatch):
-    monkeypatch.setattr(compat, 'has_compiled_mmcv_ops', lambda: False)
-    assert compat.install_mmcv_ops() is True
-    finders = len(sys.meta_path)
-    assert compat.install_mmcv_ops() is True
-    assert len(sys.meta_path) == finders
-    ops = importlib.import_module('mmcv.ops')
-    assert ops.nms is nms
-    assert importlib.import_module('mmcv.ops.nms').batched_nms is batched_nms
-    assert ops.nms is nms  # not the submodule of that name
-
-
-@pytest.mark.skipif(HAS_COMPILED_OPS, reason='mmcv has its compiled ops, so nothing is replaced')
-def test_the_replacement_is_an_attribute_of_mmcv_too(run_python):
-    result = run_python(
-        'import mmwf, mmcv.ops, importlib.util\n'
-        "print(mmcv.ops.nms.__module__, importlib.util.find_spec('mmcv.ops').name)"
-    )
-    assert result.stdout.split() == ['mmwf.compat', 'mmcv.ops'], result.stderr
-
-
+@pytest.mark.parametrize('min_score', [0.001, 0.3])
 @pytest.mark.parametrize(
-    ('files', 'expected'),
-    [(['__init__.py'], False), (['__init__.py', '_ext.cpython-311-x86_64-linux-gnu.so'], True)],
+    ('method', 'factor'),
+    [
+        ('naive', lambda iou: float(iou < 0.3)),
+        ('linear', lambda iou: 1 - iou if iou >= 0.3 else 1),
+        ('gaussian', lambda iou: math.exp(-(iou**2) / 0.5)),
+    ],
 )
-def test_compiled_ops_are_recognised_by_their_file(tmp_path, monkeypatch, files, expected):
-    (tmp_path / 'mmcv').mkdir()
-    for name in files:
-        (tmp_path / 'mmcv' / name).touch()
-    spec = ModuleSpec('mmcv', None, is_package=True)
-    spec.submodule_search_locations.append(str(tmp_path / 'mmcv'))
-    monkeypatch.setattr(compat.importlib.util, 'find_spec', lambda name: spec)
-    assert compat.has_compiled_mmcv_ops() is expected
+def test_soft_nms_lowers_the_scores_of_overlapping_boxes(method, factor, min_score):
+    boxes, scores = random_boxes()
+    expected = soft_nms_loop(boxes, scores, factor, min_score)
+    assert len(expected) > 5
+    dets, keep = soft_nms(boxes, scores, 0.3, sigma=0.5, min_score=min_score, method=method)
+    assert keep.tolist() == [i for i, _ in expected]
+    assert_close(dets[:, 4], torch.tensor([score for _, score in expected]))
+    assert_close(dets[:, :4], boxes[keep])
 
 
-def test_no_mmcv_has_no_compiled_ops(monkeypatch):
-    monkeypatch.setattr(compat.importlib.util, 'find_spec', lambda name: None)
-    assert compat.has_compiled_mmcv_ops() is False
+def test_soft_nms_of_boxes_without_area_keeps_those_above_the_threshold():
+    boxes = np.array([[4, 3, 5, 3], [4, 3, 5, 4], *[[3, 1, 3, 1]] * 4], dtype=np.float32)
+    scores = np.array([0.9, 0.9, 0.5, 0.5, 0.4, 0.0], dtype=np.float32)
+    dets, keep = soft_nms(boxes, scores, iou_threshold=0.6, sigma=0.5)
+    assert isinstance(dets, np.ndarray) and keep.tolist() == [0, 1, 2, 3, 4]
+    assert np.array_equal(dets[:, 4], scores[:5])
 
 
-@pytest.mark.skipif(HAS_COMPILED_OPS, reason='mmcv has its compiled ops, so nothing is replaced')
-def test_other_operations_can_be_imported_but_not_used():
-    from mmcv.ops import DeformConv2d
-    from mmcv.ops.carafe import CARAFEPack
-
-    class Subclass(DeformConv2d):
-        pass
-
-    assert not isinstance(nn.Linear(1, 1), (DeformConv2d, CARAFEPack))
-    for unavailable in (DeformConv2d, Subclass):
-        with pytest.raises(RuntimeError, match='mmcv.ops.DeformConv2d.*MMCV_WITH_OPS=1 pip'):
-            unavailable(3, 3, kernel_size=3)
+def test_soft_nms_without_boxes_is_empty():
+    dets, keep = soft_nms(torch.zeros(0, 4), torch.zeros(0))
+    assert dets.shape == (0, 5) and keep.tolist() == []
 
 
-@pytest.mark.skipif(HAS_COMPILED_OPS, reason='mmcv has its compiled ops, so nothing is replaced')
-def test_private_names_are_not_provided():
-    from mmcv import ops
+def test_batched_nms_takes_soft_nms():
+    boxes, scores = random_boxes()
+    cfg = dict(type='soft_nms', iou_threshold=0.3, min_score=0.05)
+    dets, keep = batched_nms(boxes, scores, torch.zeros(60), cfg)
+    expected_dets, expected_keep = soft_nms(boxes, scores, 0.3, min_score=0.05)
+    assert keep.tolist() == expected_keep.tolist()
+    assert_close(dets, expected_dets)
 
-    with pytest.raises(AttributeError, match="'mmcv.ops' has no attribute '_ext'"):
-        ops._ext  # noqa: B018
+
+@pytest.mark.parametrize('threshold', [0.2, 0.6])
+def test_nms_match_groups_boxes_by_the_one_that_suppresses_them(threshold):
+    boxes, scores = random_boxes()
+    dets = torch.cat([boxes, scores[:, None]], dim=1)
+    order, expected = scores.argsort(descending=True).tolist(), []
+    while order:
+        best, *rest = order
+        near = [i for i in rest if iou(*boxes[[best, i]].tolist(), 0) >= threshold]
+        expected.append([best, *near])
+        order = [i for i in rest if i not in near]
+    assert max(map(len, expected)) > 1
+    assert [x.tolist() for x in nms_match(dets, threshold)] == expected
+    assert [x.tolist() for x in nms_match(dets.numpy(), threshold)] == expected
+
+
+def test_nms_match_without_boxes_is_empty():
+    assert nms_match(torch.zeros(0, 5), 0.5) == []
+
+
+@pytest.mark.parametrize('offset', [0, 1])
+@pytest.mark.parametrize('mode', ['iou', 'iof'])
+def test_bbox_overlaps_is_intersection_over_union_or_over_the_first_box(mode, offset):
+    (boxes1, _), (boxes2, _) = random_boxes(7), random_boxes(7)
+    expected = torch.zeros(7, 7)
+    for i, a in enumerate(boxes1.tolist()):
+        for j, b in enumerate(boxes2.tolist()):
+            union = sum((x[2] - x[0] + offset) * (x[3] - x[1] + offset) for x in (a, b))
+            intersection = iou(a, b, offset) * union / (1 + iou(a, b, offset))
+            area = (a[2] - a[0] + offset) * (a[3] - a[1] + offset)
+            expected[i, j] = iou(a, b, offset) if mode == 'iou' else intersection / area
+    assert_close(bbox_overlaps(boxes1, boxes2, mode, offset=offset), expected)
+    aligned = bbox_overlaps(boxes1, boxes2, mode, aligned=True, offset=offset)
+    assert_close(aligned, expected.diagonal())
+
+
+def test_bbox_overlaps_of_no_boxes_is_empty():
+    empty, boxes = torch.zeros(0, 4), torch.rand(3, 4)
+    assert bbox_overlaps(empty, boxes).shape == (0, 3)
+    assert bbox_overlaps(boxes, empty).shape == (3, 0)
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float16, torch.bfloat16])
+def test_bbox_overlaps_keeps_the_precision(dtype):
+    boxes = random_boxes(9)[0].to(dtype)
+    out = bbox_overlaps(boxes, boxes)
+    assert out.dtype == dtype
+    assert_close(out, bbox_overlaps(boxes.double(), boxes.double()).to(dtype))

@@ -1,0 +1,3 @@
+"""Installs mmcv._ext before the test files import mmcv.ops."""
+
+import mmwf  # noqa: F401
