@@ -79,6 +79,9 @@ def test_a_run_on_several_machines_that_could_only_hang_is_refused(
 def test_one_machine_needs_no_address(print_command):
     out = run('bash', 'tools/dist_train.sh', 'c.py', 8, **print_command)
     assert '--standalone --nproc-per-node 8' in out
+    assert out.startswith('threads=1 ')
+    out = run('bash', 'tools/dist_train.sh', 'c.py', 8, **{**print_command, 'OMP_NUM_THREADS': '4'})
+    assert out.startswith('threads=4 ')
     out = run('bash', 'tools/dist_train.sh', 'c.py', 8, **print_command, PORT='1234')
     assert '--nnodes 1 --node-rank 0 --master-addr 127.0.0.1 --master-port 1234' in out
 
@@ -94,6 +97,7 @@ def test_one_machine_needs_no_address(print_command):
         (dict(SRUN_ARGS='--time 60 -w n2'), '--time 60 -w n2'),
         (dict(PORT='1234'), 'MASTER_PORT=1234'),
         ({}, 'MASTER_PORT= -p'),  # mmwf.processes chooses it
+        ({}, '--kill-on-bad-exit=1'),  # one failed task ends the job
         (dict(CPUS_PER_TASK='3'), 'threads=3'),
         (dict(CPUS_PER_TASK='3', OMP_NUM_THREADS='2'), 'threads=2'),
     ],

@@ -7,13 +7,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import ROOT, run
 
 from mmwf.analysis.device_check import SECTIONS, get_section, runs
 from mmwf.analysis.device_check.checks import Context
+from mmwf.analysis.device_check.numerics import matmul_precision
 from mmwf.analysis.device_check.report import format_report
 from mmwf.commands import check_gpu
 from mmwf.errors import UserError
+from mmwf.ops import eager
 
 
 @pytest.fixture
@@ -61,8 +64,6 @@ def test_a_section_passes_on_a_cpu(context, name):
 
 
 def test_a_wrong_operation_fails_the_section(context, monkeypatch):
-    from mmwf.ops import eager
-
     right = eager.dynamic_linear
     monkeypatch.setattr(eager, 'dynamic_linear', lambda *args: 1.001 * right(*args))
     get_section('operations')(context)
@@ -111,6 +112,104 @@ def test_a_section_that_hangs_is_ended(tmp_path, python, monkeypatch):
     with pytest.raises(UserError, match='1 checks failed'):
         check_gpu.main([str(tmp_path / 'out'), '--sections', 'golden', '--minutes', '0'])
     assert time.time() - start < 20
+
+
+def test_the_sections_share_one_deadline_and_see_no_gpu_where_the_cpu_is_chosen(tmp_path, python):
+    python(f'echo "$CUDA_VISIBLE_DEVICES $*" >> {tmp_path}/calls')
+    out = tmp_path / 'out'
+    check_gpu.main([str(out), '--sections', 'environment', 'golden', '--device', 'cpu'])
+    calls = [line.split() for line in (tmp_path / 'calls').read_text().splitlines()]
+    assert len(calls) == 2 and {visible for visible, *_ in calls} == {'-1'}
+    assert len({deadline for *_, deadline in calls}) == 1
+
+
+def test_the_report_is_there_before_the_last_section(tmp_path, python):
+    out = tmp_path / 'out'
+    python(f'case "$*" in *golden*) test -f {out}/report.md;; esac')
+    check_gpu.main([str(out), '--sections', 'environment', 'golden'])
+
+
+def test_results_of_an_earlier_run_do_not_count(tmp_path, python):
+    python('exit 3')
+    earlier = dict(checks=[dict(name='old', status='passed')], tables={}, info={})
+    (tmp_path / 'golden.json').write_text(json.dumps(earlier))
+    with pytest.raises(UserError, match='1 checks failed'):
+        check_gpu.main([str(tmp_path), '--sections', 'golden'])
+    report = json.loads((tmp_path / 'report.json').read_text())
+    assert [c['status'] for c in report['sections']['golden']['checks']] == ['failed']
+
+
+@pytest.mark.parametrize(
+    ('factor', 'failing'), [(1.0003, {'fp32'}), (1.5, {'fp32', 'fp16', 'bf16'})]
+)
+def test_the_bounds_of_each_precision_are_those_of_its_rounding(
+    context, monkeypatch, factor, failing
+):
+    right = eager.dynamic_linear
+
+    def wrong(x, *args):  # on the device, but not in the float64 reference
+        return right(x, *args) * (1 if x.dtype == torch.float64 else factor)
+
+    monkeypatch.setattr(eager, 'dynamic_linear', wrong)
+    get_section('precision')(context)
+    failed = {c['name'].split()[0] for c in context.checks if c['status'] == 'failed'}
+    assert failed == failing
+
+
+def test_fp32_is_compared_with_a_reference_of_higher_precision(context):
+    get_section('precision')(context)
+    errors = [c['measured'] for c in context.checks if c['name'].startswith('fp32')]
+    assert len(errors) == 4 and all(1e-9 < error < 1e-5 for error in errors)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_golden_tensors_notice_an_error_above_the_bounds(context, monkeypatch, dtype):
+    right, error = eager.dynamic_linear, 3e-4 if dtype == torch.float32 else 1e-7
+
+    def wrong(x, *args):
+        return right(x, *args) * (1 + error * (x.dtype == dtype))
+
+    monkeypatch.setattr(eager, 'dynamic_linear', wrong)
+    get_section('golden')(context)
+    failed = [c['name'] for c in context.checks if c['status'] == 'failed']
+    expected = [c['name'] for c in context.checks if str(dtype).removeprefix('torch.') in c['name']]
+    assert failed == expected and len(failed) == 5
+
+
+def test_the_precision_of_products_is_restored():
+    with matmul_precision('high'):
+        assert torch.get_float32_matmul_precision() == 'high'
+        assert torch.backends.cudnn.allow_tf32
+    assert torch.get_float32_matmul_precision() == 'highest'
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_a_metric_of_the_quick_start_below_its_target_fails_on_a_gpu(context, monkeypatch):
+    context.device = 'cuda'
+    started = []
+    monkeypatch.setattr(runs, '_start', lambda context, name, command: started.append(name))
+    monkeypatch.setattr(runs, '_end', lambda process: None)
+    monkeypatch.setattr(runs, '_finish', lambda *args: True)
+    for name, targets in runs.TARGETS.items():
+        folder = context.out / 'runs/work_dirs/quickstart' / name
+        folder.mkdir(parents=True)
+        values = {m: target - 0.1 * (m == 'mIoU') for m, target in targets.items()}
+        (folder / 'summary.json').write_text(json.dumps(values))
+    runs.quickstart(context)
+    assert started == ['classification', 'detection', 'segmentation', 'generation']
+    failed = [c['name'] for c in context.checks if c['status'] == 'failed']
+    assert failed == ['segmentation: mIoU'] and len(context.checks) == 5
+
+
+def test_the_report_counts_and_marks_the_checks(context):
+    context.add('good', True, 0.5, 1)
+    context.add('bad', False)
+    context.skip('elsewhere', 'needs CUDA')
+    section = dict(checks=context.checks, info={}, tables={}, seconds=1.0)
+    text = format_report(dict(device='cpu', date='', seconds=1.0, sections=dict(golden=section)))
+    assert '1 checks passed, 1 failed, 1 skipped' in text
+    assert '| good | ok | 0.5 | 1 |' in text
+    assert '| bad | **FAILED** |' in text and '| elsewhere | skipped | needs CUDA |' in text
 
 
 def is_running(pid):

@@ -71,6 +71,9 @@ MISTAKES = {
         r'expects nowhere.*tools/dataset_converters/digits\.py'
     ),
     f'test {DIGITS} none.pth': r'There is no checkpoint none\.pth',
+    f'test {DIGITS} README.md --cfg-options test_dataloader.dataset.data_root=nowhere': (
+        r'test_dataloader expects nowhere.*tools/dataset_converters/digits\.py'
+    ),
     f'test {DIGITS} none.pth --out a.csv': r'Expected --out FILE\.json or FILE\.pkl, got a\.csv',
     'quickstart classification cooking': 'Expected each TASK to be one of .*; got cooking',
     f'erf {DIGITS} --images a --out a.png': 'Expected a CHECKPOINT, --init for random weights',

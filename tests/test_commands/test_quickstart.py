@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -96,3 +98,56 @@ def test_without_arguments_all_tasks_run_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr(quickstart, 'run_task', lambda name, task, short: ran.append(name) or {})
     quickstart.main([])
     assert ran == ['classification', 'detection', 'segmentation', 'generation']
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Replaces the commands of a task by a record of their arguments and made-up results."""
+    ran = []
+
+    def run_command(name, config, *arguments):
+        ran.append((name, *map(str, arguments)))
+        work_dir = tmp_path / task
+        work_dir.mkdir(exist_ok=True)
+        checkpoint = work_dir / 'last.pth'
+        checkpoint.touch()
+        (work_dir / 'last_checkpoint').write_text(str(checkpoint))
+        metrics = {source: 50.0 for source, _ in quickstart.TASKS[task].metrics.values()}
+        (work_dir / 'metrics.json').write_text(json.dumps(metrics))
+        (work_dir / 'predictions.pkl').write_bytes(pickle.dumps([]))
+        return 7.0
+
+    def run_task(name, short=False):
+        nonlocal task
+        task = name
+        no_files = dict(prepare=lambda: None, draw=lambda *args: None)
+        entry = quickstart.run_task(name, replace(quickstart.TASKS[name], **no_files), short)
+        return entry, ran[-2:]
+
+    task = None
+    monkeypatch.setattr(quickstart, 'OUT', tmp_path)
+    monkeypatch.setattr(quickstart, '_run_command', run_command)
+    return run_task
+
+
+def test_the_summary_gives_shares_between_0_and_1(commands):
+    assert commands('classification')[0] == dict(accuracy_top1=0.5, seconds=7.0)
+    assert commands('segmentation')[0] == dict(mIoU=0.5, mAcc=0.5, seconds=7.0)
+
+
+def test_tasks_use_the_classifier_that_was_trained_here(commands, tmp_path):
+    commands('classification')
+    classifier = tmp_path / 'classification' / 'last.pth'
+    _, (train, test) = commands('detection')
+    assert train[-1] == f'model.backbone.init_cfg.checkpoint={classifier}'
+    assert test[1] == str(tmp_path / 'detection' / 'last.pth')
+    _, (train, test) = commands('generation', short=True)
+    assert train[-1] == 'train_cfg.max_iters=2'
+    assert test[-1] == f'test_evaluator.extractor.checkpoint={classifier}'
+
+
+def test_a_command_that_fails_ends_the_quick_start(monkeypatch):
+    failed = subprocess.CompletedProcess([], returncode=1)
+    monkeypatch.setattr(quickstart.subprocess, 'run', lambda *args, **kwargs: failed)
+    with pytest.raises(UserError, match='mmwf train failed; see its last lines above'):
+        quickstart._run_command('train', 'a.py')

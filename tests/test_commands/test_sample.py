@@ -63,6 +63,25 @@ def test_the_images_depend_on_the_seed_and_not_on_the_batch_size(trained, tmp_pa
     assert min(grid.shape[:2]) > 100 and grid.std() > 10
 
 
+def test_seed_0_replaces_another_seed_of_the_config(trained, tmp_path):
+    def images_of(name, *args):
+        sample.main(
+            [*trained, '--out', str(tmp_path / name), '--classes', '3', '--num-per-class', '1']
+            + list(args)
+        )
+        return images(tmp_path / name)
+
+    of_config = ['--cfg-options', 'model.test_cfg.seed=5']
+    first = images_of('first', '--seed', '0')
+    assert not differs(first, images_of('again', '--seed', '0', *of_config))
+    assert differs(first, images_of('other', *of_config))
+
+
+def test_a_class_that_is_named_twice_is_sampled_once(trained, tmp_path):
+    sample.main([*trained, '--out', str(tmp_path), '--classes', '3', '3', '--num-per-class', '2'])
+    assert sorted(images(tmp_path)) == ['00000_class-3.png', '00001_class-3.png']
+
+
 def test_the_grid_shows_the_first_samples_of_the_first_classes(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(sample, 'GRID_SIZE', 2)
     grids = []

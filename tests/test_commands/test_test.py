@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from mmwf.commands import test
 from mmwf.commands.test import show_predictions, use_tta
 from mmwf.errors import UserError
 
@@ -26,6 +27,24 @@ def test_show_dir_draws_every_image_into_the_folder(runtime, expected, tmp_path,
     del hook['type']
     folder = str(tmp_path / 'shown')
     assert hook == {k: folder if v == '{}' else v for k, v in expected.items()}
+
+
+def test_the_checkpoint_must_match_exactly_and_is_not_resumed(tmp_path, monkeypatch):
+    used = []
+
+    def set_up_run(cfg, launcher):
+        used.append(cfg)
+        raise InterruptedError
+
+    monkeypatch.setattr(test, 'set_up_run', set_up_run)
+    monkeypatch.setattr(test, 'check_data', lambda *args: None)
+    (tmp_path / 'a.pth').touch()
+    config = next((ROOT / 'configs/classification').glob('*.py'))
+    with pytest.raises(InterruptedError):
+        test.main([str(config), str(tmp_path / 'a.pth'), '--cfg-options', 'resume=True'])
+    (cfg,) = used
+    assert cfg.default_hooks.checkpoint_match == dict(type='mmwf.CheckpointMatchHook', strict=True)
+    assert cfg.load_from == str(tmp_path / 'a.pth') and cfg.resume is False
 
 
 def test_a_config_that_cannot_draw_is_an_error():

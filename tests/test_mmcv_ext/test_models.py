@@ -119,6 +119,7 @@ def test_detectors_train_and_predict(path, amp):
     MessageHub.get_current_instance().update_info('epoch', 9)  # TOOD asks for it
     with DefaultScope.overwrite_default_scope('mmdet'):
         detector = MODELS.build(read_model(mmdet, path, DETECTORS[path]))
+        detector.init_weights()  # some parameters are uninitialized memory before
         data = demo_mm_inputs(
             1, [[3, SIDE, SIDE]], num_items=[2], num_classes=CLASSES, with_mask=True
         )
@@ -159,6 +160,7 @@ def test_segmentors_train_and_predict(path):
     data = dict(inputs=[torch.randint(256, (3, 64, 64)).byte()], data_samples=[sample])
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = revert_sync_batchnorm(MODELS.build(read_model(mmseg, path, options)))
+        model.init_weights()
         both = {key: value * 2 for key, value in data.items()}  # batch norm after global pooling
         train_step(model, model.data_preprocessor(both, training=True), amp=False)
         model.eval()

@@ -33,8 +33,10 @@ def test_a_classifier_has_as_many_classes_as_its_data(digits):
     report, _ = check_datasets(cfg, LOADERS, max_images=5)
     assert '1437 images, 5 of them read' in report
     assert f'{len(list((root / "train/7").iterdir()))}  7' in report
-    cfg.model.head.num_classes = 9
-    assert 'The head has num_classes=9, but the dataset has 10 classes' in error_message(cfg)
+    for wrong in (9, 11):
+        cfg.model.head.num_classes = wrong
+        message = f'The head has num_classes={wrong}, but the dataset has 10 classes'
+        assert message in error_message(cfg)
 
 
 def test_a_damaged_image_of_a_classifier_is_named(digits):
@@ -42,3 +44,11 @@ def test_a_damaged_image_of_a_classifier_is_named(digits):
     path = next((root / 'val/3').iterdir())
     path.write_bytes(b'no image')
     assert f'Cannot read the image {path}' in error_message(cfg)
+
+
+def test_the_images_that_are_read_are_spread_over_the_classes(digits):
+    cfg, root = digits
+    for path in (root / 'val/9').iterdir():
+        path.write_bytes(b'no image')
+    with pytest.raises(UserError, match='/val/9/'):
+        check_datasets(cfg, LOADERS, max_images=20)

@@ -102,6 +102,14 @@ def test_nothing_left_after_filtering(cfg, edit):
     assert '3 contain none of the classes 2 (yellow, cyan)' in str(e.value)
 
 
+def test_testing_filters_no_images_and_needs_no_annotations(cfg, edit):
+    cfg.val_dataloader.dataset.filter_cfg = dict(filter_empty_gt=True, min_size=1000)
+    check_coco(cfg, LOADERS)
+    with edit('val') as content:
+        del content['annotations']
+    check_coco(cfg, LOADERS)
+
+
 @pytest.mark.parametrize(
     'box', [[50, 2, 20, 20], [-5, 2, 20, 20], [2, 30, 20, 20], [20, 20, -5, 5], [99, 99, 3, 3]]
 )

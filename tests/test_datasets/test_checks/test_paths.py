@@ -23,3 +23,12 @@ def test_data_inside_wrappers_are_checked_too(tmp_path, key):
     cfg = Config(dict(train_dataloader=dict(dataset=wrapper)))
     with pytest.raises(UserError, match=r'a\.json'):
         check_data(cfg, ('train_dataloader',))
+
+
+def test_the_folder_of_imagenets_split_is_checked(tmp_path):
+    dataset = dict(type='ImageNet', data_root=str(tmp_path), split='val')
+    cfg = Config(dict(val_dataloader=dict(dataset=dataset)))
+    with pytest.raises(UserError, match='val_dataloader expects .*/val,'):
+        check_data(cfg, ('val_dataloader',))
+    (tmp_path / 'val').mkdir()
+    check_data(cfg, ('val_dataloader',))

@@ -96,6 +96,15 @@ def test_masks_without_a_second_class_are_an_error(cfg, root, reduce_zero_label,
     check_datasets(cfg, LOADERS, max_images=1)
 
 
+def test_masks_of_a_single_class_may_be_that_class_and_ignored_pixels(cfg, root):
+    for loader in (*LOADERS, 'test_dataloader'):
+        cfg[loader].dataset.metainfo = dict(classes=('road',))
+    cfg.model.decode_head.num_classes = cfg.model.auxiliary_head.num_classes = 1
+    for path in root.glob('annotations/*/*.png'):
+        change(path, lambda labels: np.where(labels, 255, 0))
+    check_datasets(cfg, LOADERS)
+
+
 def test_class_counts_must_agree(cfg):
     cfg.model.auxiliary_head.num_classes = 150
     message = error_message(cfg)

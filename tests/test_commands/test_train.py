@@ -1,0 +1,54 @@
+"""What the arguments of ``mmwf train`` do to the config."""
+
+import pytest
+from mmengine.config import Config
+
+from mmwf.commands.train import apply_args, check_pretrained_backbone, parse_args
+from mmwf.errors import UserError
+
+
+def apply(tmp_path, *arguments, **settings):
+    cfg = Config(dict(optim_wrapper=dict(optimizer=dict(type='AdamW')), **settings))
+    apply_args(cfg, parse_args(['a.py', '--work-dir', str(tmp_path), *arguments]))
+    return cfg
+
+
+def test_amp_selects_our_optimizer_wrapper(tmp_path):
+    assert apply(tmp_path, '--amp').optim_wrapper.type == 'mmwf.AmpOptimWrapper'
+    assert 'type' not in apply(tmp_path).optim_wrapper
+
+
+def test_scaling_the_rate_needs_a_base_batch_size(tmp_path):
+    cfg = apply(tmp_path, '--auto-scale-lr', auto_scale_lr=dict(base_batch_size=8))
+    assert cfg.auto_scale_lr.enable
+    for settings in ({}, dict(auto_scale_lr=dict(enable=False))):
+        with pytest.raises(UserError, match='--auto-scale-lr needs auto_scale_lr'):
+            apply(tmp_path, '--auto-scale-lr', **settings)
+
+
+def test_a_missing_checkpoint_is_an_error_before_anything_is_built(tmp_path):
+    with pytest.raises(UserError, match=r'no checkpoint none\.pth'):
+        apply(tmp_path, '--resume', 'none.pth')
+    with pytest.raises(UserError, match=r'no checkpoint other\.pth'):
+        apply(tmp_path, load_from='other.pth')
+
+
+def test_resume_takes_the_newest_checkpoint_of_the_work_dir_if_there_is_one(tmp_path):
+    cfg = apply(tmp_path, '--resume')
+    assert not cfg.get('resume') and not cfg.get('load_from')
+    checkpoint = tmp_path / 'epoch_1.pth'
+    checkpoint.touch()
+    (tmp_path / 'last_checkpoint').write_text(str(checkpoint))
+    cfg = apply(tmp_path, '--resume')
+    assert cfg.resume and cfg.load_from == str(checkpoint)
+
+
+def test_pretrained_weights_of_the_backbone_are_not_needed_with_load_from():
+    """Such as when a run is resumed where the file is not."""
+    missing = dict(type='Pretrained', checkpoint='none.pth')
+    cfg = Config(dict(model=dict(backbone=dict(init_cfg=missing))))
+    with pytest.raises(UserError, match=r'no checkpoint none\.pth .*pretrained weights'):
+        check_pretrained_backbone(cfg)
+    cfg.load_from = 'a.pth'
+    check_pretrained_backbone(cfg)
+    assert cfg.model.backbone.init_cfg is None
