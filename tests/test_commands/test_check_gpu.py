@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import ROOT, run
 
-from mmwf.analysis.device_check import SECTIONS, get_section, runs
+from mmwf.analysis.device_check import SECTIONS, get_section, runs, training
 from mmwf.analysis.device_check.checks import Context
 from mmwf.analysis.device_check.numerics import matmul_precision
 from mmwf.analysis.device_check.report import format_report
@@ -174,6 +174,18 @@ def test_golden_tensors_notice_an_error_above_the_bounds(context, monkeypatch, d
     failed = [c['name'] for c in context.checks if c['status'] == 'failed']
     expected = [c['name'] for c in context.checks if str(dtype).removeprefix('torch.') in c['name']]
     assert failed == expected and len(failed) == 5
+
+
+def test_training_that_raises_the_loss_fails(context, monkeypatch):
+    def grow(wrapper, loss):
+        for group in wrapper.optimizer.param_groups:
+            for parameter in group['params']:
+                parameter.data.mul_(1.5)
+
+    training._check_steps(context, 'bfloat16')
+    monkeypatch.setattr(training.AmpOptimWrapper, 'update_params', grow)
+    training._check_steps(context, 'bfloat16')
+    assert [check['status'] for check in context.checks] == ['passed', 'failed']
 
 
 def test_the_precision_of_products_is_restored():
