@@ -14,6 +14,7 @@ import torch
 from mmwf.analysis.device_check import SECTIONS, get_section
 from mmwf.analysis.device_check.checks import Context
 from mmwf.analysis.device_check.report import write_report
+from mmwf.engine.device import choose_device
 from mmwf.errors import UserError
 
 from ._common import add_device_argument
@@ -92,6 +93,8 @@ def main(argv: list[str] | None = None) -> None:
     """
     args = parse_args(argv)
     device = args.device
+    if device == 'cuda':
+        choose_device(device, 'none')  # an error if there is none
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     args.out = args.out.absolute()

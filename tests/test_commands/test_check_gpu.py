@@ -276,3 +276,10 @@ def test_the_report_gives_ratios_to_the_first_model_of_each_setting():
     )
     assert '| 64 | forward | False | 2 | b | 20 | 2 |' in text
     assert '| 64 | forward-backward | False | 2 | b | 1 | 0.25 |' in text
+
+
+def test_cuda_without_a_gpu_is_one_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(check_gpu.torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(UserError, match=r'--device cuda'):
+        check_gpu.main([str(tmp_path / 'out'), '--device', 'cuda'])
+    assert not (tmp_path / 'out').exists()
