@@ -1,5 +1,6 @@
 """Running tools as a user does, and comparing the checkpoints they write."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -67,3 +68,32 @@ def weights(path):
 def difference(first, second):
     """Returns the largest absolute difference between the tensors of two dicts."""
     return max((first[k] - second[k]).abs().max().item() for k in first)
+
+
+def write_log(work_dir, timestamp, records):
+    """Writes records as MMEngine logs them."""
+    folder = work_dir / timestamp / 'vis_data'
+    folder.mkdir(parents=True)
+    lines = (json.dumps(record) for record in records)
+    (folder / 'scalars.json').write_text('\n'.join(lines) + '\n')
+
+
+def train_record(iteration, loss):
+    """A record of a training iteration."""
+    return dict(lr=0.1, loss=loss, time=1.0, iter=iteration, step=iteration)
+
+
+def write_resumed_log(tmp_path):
+    """Writes a log: validated at iteration 20 (epoch 1), stopped at 40, resumed from 20."""
+    validation = {'accuracy/top1': 50.0, 'time': 9.0, 'step': 1}
+    work_dir = tmp_path / 'resumed'
+    write_log(
+        work_dir,
+        '20260102_000000',
+        [
+            *(train_record(10, 4.0), train_record(20, 3.0), validation),
+            *(train_record(30, 9.0), {'accuracy/top1': 9.0, 'step': 2}, train_record(40, 9.0)),
+        ],
+    )
+    write_log(work_dir, '20260102_000001', [train_record(30, 2.0)])
+    return work_dir

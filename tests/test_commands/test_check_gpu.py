@@ -15,6 +15,7 @@ from mmwf.analysis.device_check.checks import Context
 from mmwf.analysis.device_check.numerics import matmul_precision
 from mmwf.analysis.device_check.report import format_report
 from mmwf.commands import check_gpu
+from mmwf.engine import AmpOptimWrapper
 from mmwf.errors import UserError
 from mmwf.ops import eager
 
@@ -183,7 +184,7 @@ def test_training_that_raises_the_loss_fails(context, monkeypatch):
                 parameter.data.mul_(1.5)
 
     training._check_steps(context, 'bfloat16')
-    monkeypatch.setattr(training.AmpOptimWrapper, 'update_params', grow)
+    monkeypatch.setattr(AmpOptimWrapper, 'update_params', grow)
     training._check_steps(context, 'bfloat16')
     assert [check['status'] for check in context.checks] == ['passed', 'failed']
 

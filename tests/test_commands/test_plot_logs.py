@@ -1,40 +1,17 @@
 """``mmwf plot-logs``: plots and errors."""
 
-import json
-
 import matplotlib.image
 import pytest
+from helpers import train_record as train
+from helpers import write_log, write_resumed_log
 
 from mmwf.commands.plot_logs import main
 from mmwf.errors import UserError
 
 
-def write_log(work_dir, timestamp, records):
-    folder = work_dir / timestamp / 'vis_data'
-    folder.mkdir(parents=True)
-    lines = (json.dumps(record) for record in records)
-    (folder / 'scalars.json').write_text('\n'.join(lines) + '\n')
-
-
-def train(iteration, loss):
-    return dict(lr=0.1, loss=loss, time=1.0, iter=iteration, step=iteration)
-
-
 @pytest.fixture
 def resumed(tmp_path):
-    """A run validated at iteration 20 (epoch 1), stopped at 40 and resumed from 20."""
-    validation = {'accuracy/top1': 50.0, 'time': 9.0, 'step': 1}
-    work_dir = tmp_path / 'resumed'
-    write_log(
-        work_dir,
-        '20260102_000000',
-        [
-            *(train(10, 4.0), train(20, 3.0), validation),
-            *(train(30, 9.0), {'accuracy/top1': 9.0, 'step': 2}, train(40, 9.0)),
-        ],
-    )
-    write_log(work_dir, '20260102_000001', [train(30, 2.0)])
-    return work_dir
+    return write_resumed_log(tmp_path)
 
 
 def test_runs_with_the_same_name_are_both_plotted(resumed, tmp_path, monkeypatch):

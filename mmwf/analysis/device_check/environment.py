@@ -61,4 +61,6 @@ def environment(context: Context) -> None:
             capability='.'.join(map(str, torch.cuda.get_device_capability())),
             bf16_native=torch.cuda.is_bf16_supported(including_emulation=False),
         )
-    context.add('torch sees the device', True, context.info['device'])
+    numbers = torch.arange(6.0).view(2, 3)
+    product = (numbers.to(context.device) @ numbers.T.to(context.device)).cpu()
+    context.add('the device multiplies', product.tolist() == [[5.0, 14.0], [14.0, 50.0]])

@@ -41,4 +41,9 @@ def speed(context: Context) -> None:
                 model, _, mode = row['model'].rpartition(', ')
                 row.update(model=model, mode=mode, compiled=compiled, batch_size=batch_size)
                 context.tables.setdefault('speed', []).append(row)
-        context.add(f'throughput at {size} x {size} was measured', True)
+        errors = [
+            f'{row["model"]}: {row["error"]}'
+            for row in context.tables['speed']
+            if row['size'] == size and 'error' in row
+        ]
+        context.add(f'every model runs at {size} x {size}', not errors, '; '.join(errors))
