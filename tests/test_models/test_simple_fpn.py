@@ -62,6 +62,18 @@ def test_fewer_levels_are_the_same_levels(neck):
     assert all(torch.equal(out, level) for out, level in zip(outs[:2], expected, strict=True))
 
 
+@pytest.mark.parametrize('num_outs', [4, 5, 7])
+def test_extra_levels_take_every_second_pixel(neck, num_outs):
+    x = torch.randn(1, 16, 8, 10)
+    other = SimpleFPN(in_channels=16, out_channels=8, num_outs=num_outs)
+    other.load_state_dict(neck.state_dict())
+    outs, expected = other(x), list(neck(x)[:4])
+    while len(expected) < num_outs:
+        expected.append(expected[-1][:, :, ::2, ::2])
+    assert len(outs) == num_outs
+    assert all(torch.equal(out, level) for out, level in zip(outs, expected, strict=True))
+
+
 def test_tuple_and_tensor_inputs_give_the_same_outputs(neck):
     x = torch.randn(1, 16, 4, 4)
     for a, b in zip(neck(x), neck((x,)), strict=True):
@@ -83,6 +95,8 @@ def test_invalid_inputs_and_arguments_are_named(neck):
     for factors in [(), (1, 2), (2, 2), (3,)]:
         with pytest.raises(ValueError, match=r'\(4, 2, 1, 0.5\) in decreasing order'):
             SimpleFPN(in_channels=16, scale_factors=factors)
+    with pytest.raises(ValueError, match='num_outs to be at least 2, .* got 1'):
+        SimpleFPN(in_channels=16, scale_factors=(2, 1), num_outs=1)
 
 
 @pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmdet', 'mmseg'])

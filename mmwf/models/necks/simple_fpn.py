@@ -22,19 +22,20 @@ class SimpleFPN(BaseModule):
         1    identity
         0.5  2x2 max pooling
 
-    A 1x1 and a 3x3 convolution without bias follow, each with a LayerNorm after it. One extra level
-    takes every second pixel of the last one. For a map of stride 16, the default levels have
+    A 1x1 and a 3x3 convolution without bias follow, each with a LayerNorm after it. An extra level
+    takes every second pixel of the level before it. For a map of stride 16, the default levels have
     strides 4 to 64.
 
     Args:
         in_channels: C, a multiple of 4.
         out_channels: Channels of each level.
         scale_factors: One or more of the scale factors above, in decreasing order.
+        num_outs: Number of levels, at least that of ``scale_factors``; by default one more.
         norm_eps: Epsilon of the LayerNorms.
         init_cfg: As in MMEngine. By default convolutions are initialised as in PyTorch.
 
     Raises:
-        ValueError: If ``in_channels`` or ``scale_factors`` is not as described.
+        ValueError: If ``in_channels``, ``scale_factors`` or ``num_outs`` is not as described.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class SimpleFPN(BaseModule):
         in_channels: int,
         out_channels: int = 256,
         scale_factors: Sequence[float] = (4, 2, 1, 0.5),
+        num_outs: int | None = None,
         norm_eps: float = 1e-6,
         init_cfg: dict | list | None = None,
     ):
@@ -54,8 +56,15 @@ class SimpleFPN(BaseModule):
                 f'Expected scale_factors to be one or more of {known} in decreasing order, '
                 f'got {scale_factors}.'
             )
+        num_outs = len(scale_factors) + 1 if num_outs is None else num_outs
+        if num_outs < len(scale_factors):
+            raise ValueError(
+                f'Expected num_outs to be at least {len(scale_factors)}, the number of '
+                f'scale_factors, got {num_outs}.'
+            )
         half, quarter = in_channels // 2, in_channels // 4
         self.in_channels = in_channels
+        self.num_outs = num_outs
 
         def build_level(scale: float) -> nn.Sequential:
             channels, resize = in_channels, []
@@ -90,8 +99,8 @@ class SimpleFPN(BaseModule):
                 as backbones return it.
 
         Returns:
-            Feature maps (B, out_channels, h, w), one more than ``scale_factors``; by default five
-            with h = 4H, 2H, H, H // 2, ceil(H // 2 / 2).
+            ``num_outs`` feature maps (B, out_channels, h, w); by default five with h = 4H, 2H, H,
+            H // 2, ceil(H // 2 / 2).
 
         Raises:
             ValueError: If there is more than one feature map, or it does not have C channels.
@@ -103,5 +112,6 @@ class SimpleFPN(BaseModule):
                 f'{[tuple(x.shape) for x in maps]}.'
             )
         outs = [level(maps[0]) for level in self.levels]
-        outs.append(F.max_pool2d(outs[-1], kernel_size=1, stride=2))
+        while len(outs) < self.num_outs:
+            outs.append(F.max_pool2d(outs[-1], kernel_size=1, stride=2))
         return tuple(outs)
