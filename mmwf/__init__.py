@@ -1,12 +1,13 @@
 """mmwf: WeightFormer for OpenMMLab."""
 
-from . import checkpoints, libraries, mmcv_ext, placeholders
+from . import checkpoints, libraries, mmcv_ext, panopticapi, placeholders
 from .version import __version__
 
 __all__ = ['__version__']
 
-# Must come before mmdet and mmseg, which import mmcv.ops.
+# Must come before mmdet and mmseg, which import mmcv.ops and panopticapi.
 mmcv_ext.install()
+panopticapi.install()
 # From here on MMEngine, too, reads checkpoints without executing code in them.
 libraries.after_import('mmengine.runner.checkpoint', checkpoints.install)
 # Configs may write type='WeightFormer' without a scope.

@@ -16,6 +16,7 @@ ROOMS = (
     'libraries',
     'processes',
     'mmcv_ext',
+    'panopticapi',
     'ops',
     'checkpoints',
     'models',
