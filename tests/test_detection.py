@@ -1,4 +1,7 @@
-"""The detection configs: recipes, and training and testing at toy size (see toy.py)."""
+"""The detection configs: recipes, and training and testing at toy size (see toy.py).
+
+Data and recipes of the heads other than R-CNN are in test_detection_heads.py.
+"""
 
 import re
 from copy import deepcopy
@@ -21,6 +24,7 @@ from toy import (
     start_training,
     write_coco,
 )
+from toy_heads import write_panoptic
 
 from mmwf.apis.conversion import convert_deit
 from mmwf.commands import test as test_tool
@@ -48,7 +52,7 @@ def seed():
 
 @pytest.fixture(scope='module')
 def coco(tmp_path_factory):
-    return write_coco(tmp_path_factory.mktemp('coco'))
+    return write_panoptic(write_coco(tmp_path_factory.mktemp('coco')))
 
 
 @pytest.fixture
@@ -70,6 +74,9 @@ def batch(cfg, split, indices):
 @pytest.mark.parametrize('name', LEAVES)
 def test_a_step_in_bf16_has_a_finite_loss_and_updates_every_parameter(load, name):
     cfg = load(name)
+    amp = cfg.optim_wrapper.get('type') == 'mmwf.AmpOptimWrapper'
+    assert amp == ('-amp-' in name or name.startswith('example'))
+    cfg.optim_wrapper.type = 'mmwf.AmpOptimWrapper'  # as --amp does
     model = MODELS.build(cfg.model)
     model.init_weights()
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
@@ -134,7 +141,7 @@ def test_the_layer_decay_is_that_of_the_recipe(load, name):
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     of = {id(p): group for group in optimizer.param_groups for p in group['params']}
     rate, depth = (0.7, 12) if 'deit' in name else (0.777, 17)
-    scale = cfg.optim_wrapper.optimizer.lr
+    scale, weight_decay = (cfg.optim_wrapper.optimizer[key] for key in ('lr', 'weight_decay'))
     patches = next(model.backbone.patch_embed.parameters())
     assert of[id(patches)]['lr'] == pytest.approx(scale * rate ** (depth + 1))
     last = (model.backbone.layers if 'deit' in name else model.backbone.blocks)[-1]
@@ -142,17 +149,21 @@ def test_the_layer_decay_is_that_of_the_recipe(load, name):
     for key, parameter in model.named_parameters():
         if not key.startswith('backbone.'):
             assert of[id(parameter)]['lr'] == scale
-            assert of[id(parameter)]['weight_decay'] == cfg.optim_wrapper.optimizer.weight_decay
+            if 'mask2former' not in name:  # see test_detection_heads.py
+                assert of[id(parameter)]['weight_decay'] == weight_decay
         elif 'deit' in name:
             spared = key == 'backbone.pos_embed' or '.ln' in key
-            assert of[id(parameter)]['weight_decay'] == (0 if spared else 0.1), key
+            assert of[id(parameter)]['weight_decay'] == (0 if spared else weight_decay), key
         else:
-            assert of[id(parameter)]['weight_decay'] == (0 if parameter.ndim == 1 else 0.1), key
+            expected = 0 if parameter.ndim == 1 else weight_decay
+            assert of[id(parameter)]['weight_decay'] == expected, key
 
 
-def test_batches_without_objects_train(load):
-    cfg = load(CASCADE)
+@pytest.mark.parametrize('name', [name for name in LEAVES if 'weightformer-tiny' in name])
+def test_batches_without_objects_train(load, name):
+    cfg = load(name)
     model = MODELS.build(cfg.model)
+    model.init_weights()
     data = batch(cfg, 'train', [0, 1])
     for sample in data['data_samples']:
         sample.gt_instances = sample.gt_instances[torch.zeros(len(sample.gt_instances)).bool()]

@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import EpochBasedTrainLoop
+from toy_heads import shrink_heads
 
 from mmwf.engine import CheckpointMatchHook
 
@@ -68,6 +69,8 @@ def write_coco(root: Path, num_images: int = 4, classes: tuple[str, str] = CLASS
 def shrink_detection(cfg: Config, data_root: Path) -> Config:
     """Shrinks a config of ``configs/detection`` and applies it to the data of :func:`write_coco`.
 
+    For panoptic segmentation, the data are those of ``toy_heads.write_panoptic``.
+
     Widths, image sizes and the numbers of boxes and iterations become small, and the backbone is
     not pretrained. Types, losses, thresholds and the rest of the recipe do not change.
 
@@ -93,34 +96,28 @@ def shrink_detection(cfg: Config, data_root: Path) -> Config:
         )
         model.backbone.window_size = 2
     model.neck.update(in_channels=WIDTH, out_channels=WIDTH)
-    model.rpn_head.update(in_channels=WIDTH, feat_channels=WIDTH)
-    model.rpn_head.anchor_generator.scales = [2]
-    roi_head = model.roi_head
-    for part in (roi_head.bbox_roi_extractor, roi_head.mask_roi_extractor):
-        part.out_channels = WIDTH
-    for part in (*_as_list(roi_head.bbox_head), roi_head.mask_head):
-        part.update(in_channels=WIDTH, conv_out_channels=WIDTH, num_classes=len(CLASSES))
-    for part in _as_list(roi_head.bbox_head):
-        part.fc_out_channels = WIDTH
-    for settings in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
-        settings.update(nms_pre=50, max_per_img=50)
-    for settings in (model.train_cfg.rpn, *_as_list(model.train_cfg.rcnn)):
-        settings.sampler.num = 32
-    model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=10)
+    shrink_heads(model, WIDTH, len(CLASSES))
 
+    panoptic = cfg.test_dataloader.dataset.type == 'CocoPanopticDataset'
+    kind = 'panoptic' if panoptic else 'instances'
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
         loader.update(batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False)
         folder = 'train' if split == 'train' else 'val'
         loader.dataset.update(
             data_root=str(data_root),
-            ann_file=f'annotations/instances_{folder}.json',
+            ann_file=f'annotations/{kind}_{folder}.json',
             data_prefix=dict(img=folder),
             metainfo=dict(classes=CLASSES),
         )
+        if panoptic:
+            loader.dataset.data_prefix.seg = f'annotations/panoptic_{folder}'
+            loader.dataset.metainfo.update(thing_classes=CLASSES[:1], stuff_classes=CLASSES[1:])
         _shrink_sizes(loader.dataset.pipeline)
-    _shrink_sizes(cfg.tta_pipeline)
-    cfg.val_evaluator.ann_file = str(data_root / 'annotations/instances_val.json')
+    _shrink_sizes(cfg.get('tta_pipeline'))
+    cfg.val_evaluator.ann_file = str(data_root / f'annotations/{kind}_val.json')
+    if panoptic:
+        cfg.val_evaluator.seg_prefix = str(data_root / 'annotations/panoptic_val')
     cfg.test_evaluator = cfg.val_evaluator
     cfg.train_cfg.update(max_iters=2, val_interval=2)
     cfg.default_hooks.checkpoint.interval = 2
@@ -201,10 +198,6 @@ def shrink_segmentation(cfg: Config, data_root: Path) -> Config:
     cfg.default_hooks.checkpoint.interval = 2
     cfg.default_hooks.logger.interval = 1
     return cfg
-
-
-def _as_list(value) -> list:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _shrink_sizes(value, full_size: int = 1024) -> None:

@@ -12,6 +12,7 @@ from mmwf.errors import UserError
 from mmwf.libraries import import_task_library
 from mmwf.processes import local_rank
 
+from .coco_panoptic import check_maps, count_things, flatten_segments
 from .wrappers import unwrap
 
 #: Pixels by which a box may extend beyond its image, since annotators round.
@@ -37,8 +38,8 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> None:
 
     Raises:
         UserError: If the annotations are not in COCO's format; if they do not fit the classes of
-            the dataset, the model, or the images on disk; if no image is left to train on; or if a
-            box extends beyond its image.
+            the dataset, the model, or the images and panoptic maps on disk; if no image is left to
+            train on; or if a box extends beyond its image.
     """
     if cfg.get('default_scope') != 'mmdet' or local_rank() != 0:
         return
@@ -46,13 +47,20 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> None:
     for loader in loaders:
         root = cfg[loader].dataset if cfg.get(loader) else {}
         for dataset, default_classes in _coco_datasets(root):
-            content = _read(loader, dataset)
+            content, panoptic = _read(loader, dataset), _is_panoptic(dataset)
+            if panoptic:
+                content = flatten_segments(loader, _ann_file(dataset), content)
             _check_fields(loader, dataset, content)
             classes = _classes(dataset, default_classes)
             _check_categories(loader, dataset, content, classes)
-            _check_model(loader, cfg.model, classes)
-            _check_evaluator(loader, dataset, cfg.get(loader.replace('dataloader', 'evaluator')))
+            num_things = len(classes)
+            if panoptic:
+                num_things = count_things(loader, _ann_file(dataset), content, classes)
+            _check_model(loader, cfg.model, classes, num_things)
             _check_images(loader, dataset, content)
+            if panoptic:
+                check_maps(loader, dataset, _ann_file(dataset), content)
+            _check_evaluator(loader, dataset, cfg.get(loader.replace('dataloader', 'evaluator')))
             _check_references(loader, dataset, content)
             _check_filter(loader, dataset, content, classes)
             if not cfg.get('allow_boxes_outside'):
@@ -72,6 +80,15 @@ def _coco_datasets(dataset: dict) -> Iterator[tuple[dict, list[str]]]:
         # LVIS is a subclass with another format.
         if issubclass(kind or object, CocoDataset) and not issubclass(kind, LVISV05Dataset):
             yield child, list(kind.METAINFO.get('classes') or ())
+
+
+def _is_panoptic(dataset: dict) -> bool:
+    from mmdet.datasets import CocoPanopticDataset
+    from mmdet.registry import DATASETS
+
+    kind = dataset['type']
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    return issubclass(kind, CocoPanopticDataset)
 
 
 def _ann_file(dataset: dict) -> Path:
@@ -98,6 +115,7 @@ def _read(loader: str, dataset: dict) -> dict:
 
 def _check_fields(loader: str, dataset: dict, content: dict) -> None:
     with_mask = any(transform.get('with_mask') for transform in dataset.get('pipeline') or ())
+    with_mask = with_mask and not _is_panoptic(dataset)  # whose masks are in the maps
     for kind, fields in FIELDS.items():
         if kind == 'annotations':
             fields = fields | {'segmentation'} if with_mask else fields
@@ -139,32 +157,43 @@ def _shorten(names: list[str]) -> str:
 
 
 def _class_counts(model, path: str = 'model') -> Iterator[tuple[str, int]]:
-    """Yields each ``num_classes`` of the box and mask heads, with its key in the config."""
+    """Yields each number of classes of the heads, with its key in the config."""
     items = enumerate(model) if isinstance(model, (list, tuple)) else model.items()
     for key, value in items:
         full_key = f'{path}.{key}'
-        if key == 'num_classes' and ('bbox_head' in path or 'mask_head' in path):
+        is_count = key == 'num_classes' and ('bbox_head' in path or 'mask_head' in path)
+        if is_count or key in ('num_things_classes', 'num_stuff_classes'):
             yield full_key, value
         elif isinstance(value, (dict, list, tuple)):
             yield from _class_counts(value, full_key)
 
 
-def _check_model(loader: str, model: dict, classes: list[str]) -> None:
+def _check_model(loader: str, model: dict, classes: list[str], num_things: int) -> None:
     for key, count in _class_counts(model):
-        if count != len(classes):
+        name = key.rpartition('.')[2]
+        of_stuff = name == 'num_stuff_classes'
+        names = classes[num_things:] if of_stuff else classes[:num_things]
+        if count != len(names):
             raise UserError(
-                f'{key} is {count}, but {loader} has {_shorten(classes)} classes. Set the '
-                'num_classes of all heads to the number of classes.'
+                f'{key} is {count}, but {loader} has {_shorten(names)} '
+                f'{"stuff " if of_stuff else ""}classes. Set the {name} of all heads to the number '
+                'of classes.'
             )
 
 
 def _check_evaluator(loader: str, dataset: dict, evaluator: dict | list | None) -> None:
-    expected = _ann_file(dataset)
+    expected = dict(ann_file=_ann_file(dataset))
+    if _is_panoptic(dataset):
+        root = Path(dataset.get('data_root') or '')
+        expected['seg_prefix'] = root / dataset['data_prefix']['seg']
     for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator or {}]:
-        path = metric.get('ann_file')
-        if path and Path(path).absolute() != expected.absolute():
-            name = loader.replace('dataloader', 'evaluator')
-            raise UserError(f'{name}.ann_file is {path}, but {loader} reads {expected}.')
+        if _is_panoptic(dataset) and metric.get('type') == 'CocoMetric':
+            continue  # reads the instances of the same images
+        for key, path in expected.items():
+            got = metric.get(key)
+            if got and Path(got).absolute() != path.absolute():
+                name = loader.replace('dataloader', 'evaluator')
+                raise UserError(f'{name}.{key} is {got}, but {loader} reads {path}.')
 
 
 def _check_images(loader: str, dataset: dict, content: dict) -> None:
