@@ -114,6 +114,8 @@ def _count_heads(
             parts['mask_head'] = _count_roi_heads(
                 roi_head.mask_roi_extractor, roi_head.mask_head, model.test_cfg.rcnn.max_per_img
             )
+    elif hasattr(model, 'bbox_head') and hasattr(model.bbox_head, 'prior_generator'):
+        parts['bbox_head'] = _count(model.bbox_head, features)[0]  # mmdet's one-stage detectors
     elif hasattr(model, 'decode_head'):  # mmseg's EncoderDecoder
         parts['decode_head'] = _count(model.decode_head, features)[0]
         if auxiliary_head and model.with_auxiliary_head:
@@ -168,7 +170,8 @@ def count_multiply_adds(
         the ``denoiser`` of a diffusion model (one step without guidance); their ``total``; and
         ``params``, the number of parameters of the whole model. With an auxiliary head, also
         ``params_without_auxiliary``. Box heads run on the model's maximum number of proposals in
-        testing, mask heads on its maximum number of detections.
+        testing, mask heads on its maximum number of detections. Of detectors with queries (DINO,
+        Mask2Former), only backbone and neck are counted.
 
     Raises:
         NotImplementedError: If the cost of an operation is not known.

@@ -16,7 +16,8 @@ DESCRIPTION = """Count the multiply-adds and parameters of a model, for one imag
 Matrix products and convolutions are counted; norms, activations, pooling and interpolation are not.
 The products of dynamic layers are counted in the order of the paper. The box heads of a detector
 run on all proposals of the config (1000); its mask head and the auxiliary head of a segmentor are
-counted only if requested. Of a diffusion model, the denoiser is counted, at its own input size.
+counted only if requested. Of detectors with queries (DINO, Mask2Former), only backbone and neck are
+counted; of a diffusion model, the denoiser, at its own input size.
 """
 
 
@@ -71,6 +72,9 @@ def main(argv: list[str] | None = None) -> None:
     for name, count in counts.items():
         unit = f'{count / 1e6:10.3f} M' if name.startswith('params') else f'{count / 1e9:10.3f} G'
         print(f'  {name:<25}{unit}')
-    if 'bbox_head' in counts:
+    heads = {name for name, _ in model.named_children() if name.endswith('head')}
+    if heads and heads.isdisjoint(counts):
+        print(f'Only backbone and neck of the {type(model).__name__} are counted.')
+    if 'rpn_head' in counts:
         boxes = f'{model.test_cfg.rpn.max_per_img} proposals'
         print(f'Box heads on {boxes}; mask head {"" if args.count_mask_head else "not "}counted.')

@@ -112,6 +112,20 @@ def test_the_papers_detection_costs(name, backbone_and_neck, total):
 
 
 @pytest.mark.parametrize(
+    ('name', 'channels'),
+    [
+        ('retinanet_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco', 9 * (80 + 4)),
+        ('fcos_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco', 80 + 4 + 1),
+    ],
+)
+def test_the_head_of_a_one_stage_detector_costs_what_arithmetic_says(name, channels):
+    counts = count_multiply_adds(build(f'configs/detection/{name}.py'), (1024, 1024))
+    pixels = sum((1024 // stride) ** 2 for stride in (8, 16, 32, 64, 128))
+    assert counts['bbox_head'] == pixels * 9 * 256 * (2 * 4 * 256 + channels)
+    assert counts['total'] == counts['backbone'] + counts['neck'] + counts['bbox_head']
+
+
+@pytest.mark.parametrize(
     ('name', 'total', 'params'),
     [
         ('weightformer-tiny', 1.124e9, 7_074_184),

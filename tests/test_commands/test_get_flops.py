@@ -24,6 +24,16 @@ def test_it_prints_a_table(capsys):
     assert ['total', '1.124', 'G'] in lines and ['params', '7.074', 'M'] in lines
 
 
+def test_it_says_if_only_backbone_and_neck_are_counted(capsys):
+    main(['configs/detection/dino_weightformer-tiny-p16_8xb2-lsj-12e_coco.py'])
+    printed = capsys.readouterr().out
+    assert printed.endswith('Only backbone and neck of the DINO are counted.\n')
+    lines = [line.split() for line in printed.splitlines()]
+    giga = {line[0]: float(line[1]) for line in lines if line[-1] == 'G'}
+    assert giga['backbone'] > 0 and giga['neck'] > 0 and len(giga) == 3
+    assert giga['total'] == pytest.approx(giga['backbone'] + giga['neck'], abs=0.002)
+
+
 def test_the_help_says_what_is_counted(capsys):
     with pytest.raises(SystemExit):
         main(['--help'])
