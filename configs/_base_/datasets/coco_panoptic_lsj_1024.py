@@ -41,6 +41,7 @@ train_dataloader = dict(
         data_root='data/coco',
         ann_file='annotations/panoptic_train2017.json',
         data_prefix=dict(img='train2017', seg='annotations/panoptic_train2017'),
+        filter_cfg=dict(filter_empty_gt=True),  # leaves out images without things, as in mmdet
         pipeline=train_pipeline,
     ),
 )

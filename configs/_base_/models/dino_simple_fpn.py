@@ -1,8 +1,9 @@
 # DINO with four scales: the values of mmdet (configs/dino/dino-4scale_r50_8xb2-12e_coco.py).
 #
-# The neck is the simple feature pyramid, as for ViTDet in detrex (projects/dino/configs/models/
-# dino_vitdet.py), and not mmdet's ChannelMapper, which expects a backbone with several resolutions.
-# Its strides are those of mmdet's four scales: 8, 16, 32 and 64.
+# The neck is the simple feature pyramid, not mmdet's ChannelMapper, which expects a backbone with
+# several resolutions. Its strides are those of mmdet's four scales: 8, 16, 32 and 64. detrex also
+# gives DINO a simple feature pyramid for ViTDet (projects/dino/configs/models/dino_vitdet.py), with
+# stride 4 too, and a ChannelMapper after it.
 _base_ = 'weightformer_simple_fpn.py'
 
 model = dict(

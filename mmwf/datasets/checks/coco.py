@@ -62,7 +62,7 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> None:
                 check_maps(loader, dataset, _ann_file(dataset), content)
             _check_evaluator(loader, dataset, cfg.get(loader.replace('dataloader', 'evaluator')))
             _check_references(loader, dataset, content)
-            _check_filter(loader, dataset, content, classes)
+            _check_filter(loader, dataset, content, classes[:num_things])
             if not cfg.get('allow_boxes_outside'):
                 _check_boxes(loader, dataset, content)
 

@@ -131,6 +131,17 @@ def test_a_segment_without_pixels(cfg, edit):
         check_coco(cfg, LOADERS)
 
 
+def test_images_without_things_are_left_out(cfg, edit):
+    with edit() as content:
+        for annotation in content['annotations']:
+            segments = annotation['segments_info']
+            annotation['segments_info'] = [s for s in segments if s['category_id'] == 2]
+    with pytest.raises(UserError, match=r'is left to use. .* none of the classes 1 \(yellow\)'):
+        check_coco(cfg, LOADERS)
+    cfg.train_dataloader.dataset.filter_cfg = None
+    check_coco(cfg, LOADERS)
+
+
 @pytest.mark.parametrize('field', ['category_id', 'bbox', 'iscrowd'])
 def test_a_segment_without_a_required_field(cfg, edit, field):
     with edit('val') as content:
