@@ -38,10 +38,11 @@ RECORD = ROOT / 'tests/data/resolved_configs.json'
 #: Variables that config files use to compute others. They are in the resolved config too, but
 #: nothing reads them there.
 HELPERS = {
-    'ade20k', 'augmentation', 'backbone', 'bgr_mean', 'bgr_std', 'box_head', 'channels',
-    'classes', 'classifier_init', 'crop_size', 'data_root', 'dataset', 'decay', 'heads',
-    'max_iters', 'meta_keys', 'no_decay', 'norm_cfg', 'num_classes', 'num_proposals',
-    'pretrained', 'roi_extractor', 'scenes', 'strides', 'tta_meta_keys', 'warmup', 'width',
+    'ade20k', 'attention', 'augmentation', 'backbone', 'bgr_mean', 'bgr_std', 'box_head',
+    'channels', 'classes', 'classifier_init', 'crop_size', 'data_root', 'dataset', 'decay',
+    'heads', 'max_iters', 'meta_keys', 'no_decay', 'norm_cfg', 'num_classes', 'num_proposals',
+    'position', 'pretrained', 'roi_extractor', 'scenes', 'strides', 'tta_meta_keys', 'warmup',
+    'width',
 }  # fmt: skip
 CLASSIFIERS = [
     path for path in LEAVES if Config.fromfile(ROOT / path).default_scope == 'mmpretrain'
@@ -371,7 +372,8 @@ def test_the_schedule_scales_with_the_learning_rate(path):
 @pytest.mark.parametrize('path', LEAVES)
 def test_cudnn_benchmarks_unless_sizes_vary(path):
     cfg = Config.fromfile(path)
-    whole_images = path.endswith('-whole.py')
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    whole_images = 'size_divisor' in preprocessor.get('test_cfg', {})  # pads images of any size
     boxes = cfg.default_scope == 'mmdet'  # their number is the batch size of the RoI heads
     assert cfg.env_cfg.cudnn_benchmark is not (whole_images or boxes)
 

@@ -81,7 +81,8 @@ def test_a_step_has_a_finite_loss_and_updates_every_parameter(load, name):
     for _ in range(2):
         losses = model.train_step(batch(cfg, 'train', [0, 1]), optim_wrapper)
     assert torch.isfinite(losses['loss'])
-    assert losses['aux.loss_ce'] > 0
+    assert all(loss > 0 for name, loss in losses.items() if 'loss' in name)
+    assert ('aux.loss_ce' in losses) == ('auxiliary_head' in cfg.model)
     unchanged = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
     assert not unchanged
 

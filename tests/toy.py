@@ -176,11 +176,12 @@ def shrink_segmentation(cfg: Config, data_root: Path) -> Config:
     else:
         arch = dict(embed_dims=WIDTH, num_layers=4, num_heads=2, feedforward_channels=2 * WIDTH)
         model.backbone.update(arch=arch, img_size=IMAGE_SIZE)
-    model.backbone.out_indices = (0, 1, 2, 3)
-    model.neck.embed_dim = WIDTH
-    num_classes = len(SEGMENTATION_CLASSES)
-    model.decode_head.update(in_channels=[WIDTH] * 4, channels=WIDTH, num_classes=num_classes)
-    model.auxiliary_head.update(in_channels=WIDTH, channels=WIDTH, num_classes=num_classes)
+    model.backbone.out_indices = (0, 1, 2, 3)[-len(model.backbone.out_indices) :]
+    if 'neck' in model:
+        model.neck.embed_dim = WIDTH
+    _shrink_decode_head(model.decode_head)
+    if 'auxiliary_head' in model:
+        _shrink_decode_head(model.auxiliary_head)
 
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
@@ -198,6 +199,28 @@ def shrink_segmentation(cfg: Config, data_root: Path) -> Config:
     cfg.default_hooks.checkpoint.interval = 2
     cfg.default_hooks.logger.interval = 1
     return cfg
+
+
+def _shrink_decode_head(head) -> None:
+    """Shrinks a head of mmseg."""
+    num_classes = len(SEGMENTATION_CLASSES)
+    is_pyramid = isinstance(head.in_channels, list)
+    head.update(in_channels=[WIDTH] * 4 if is_pyramid else WIDTH, num_classes=num_classes)
+    if head.type != 'Mask2FormerHead':
+        head.channels = WIDTH
+        return
+    decoders = head.pixel_decoder.encoder, head.transformer_decoder
+    head.update(feat_channels=WIDTH, out_channels=WIDTH, num_queries=5)
+    head.loss_cls.class_weight = [1.0] * num_classes + [0.1]
+    head.train_cfg.num_points = 64
+    head.pixel_decoder.norm_cfg.num_groups = 2
+    for part in (head, head.pixel_decoder):
+        part.positional_encoding.num_feats = WIDTH // 2
+    for decoder in decoders:
+        decoder.num_layers = 2
+        decoder.layer_cfg.ffn_cfg.update(embed_dims=WIDTH, feedforward_channels=WIDTH)
+        for name in {'self_attn_cfg', 'cross_attn_cfg'} & set(decoder.layer_cfg):
+            decoder.layer_cfg[name].update(embed_dims=WIDTH, num_heads=2)
 
 
 def _shrink_sizes(value, full_size: int = 1024) -> None:

@@ -5,6 +5,7 @@ product evaluated in the order in which the paper writes it. They are counted wh
 on fake tensors, which have a shape but no data, so nothing is computed.
 """
 
+import inspect
 from collections.abc import Iterable
 
 import torch
@@ -99,6 +100,12 @@ def _count_roi_heads(extractors, heads, num_boxes: int) -> int:
     return total
 
 
+def takes_features_only(head: nn.Module) -> bool:
+    """Whether a head maps features to predictions; Mask2Former's also needs the samples."""
+    parameters = inspect.signature(head.forward).parameters.values()
+    return sum(parameter.default is parameter.empty for parameter in parameters) == 1
+
+
 def _count_heads(
     model: nn.Module, features, mask_head: bool, auxiliary_head: bool
 ) -> dict[str, int]:
@@ -117,7 +124,8 @@ def _count_heads(
     elif hasattr(model, 'bbox_head') and hasattr(model.bbox_head, 'prior_generator'):
         parts['bbox_head'] = _count(model.bbox_head, features)[0]  # mmdet's one-stage detectors
     elif hasattr(model, 'decode_head'):  # mmseg's EncoderDecoder
-        parts['decode_head'] = _count(model.decode_head, features)[0]
+        if takes_features_only(model.decode_head):
+            parts['decode_head'] = _count(model.decode_head, features)[0]
         if auxiliary_head and model.with_auxiliary_head:
             parts['auxiliary_head'] = sum(
                 _count(head, features)[0] for head in _as_list(model.auxiliary_head)
@@ -170,8 +178,8 @@ def count_multiply_adds(
         the ``denoiser`` of a diffusion model (one step without guidance); their ``total``; and
         ``params``, the number of parameters of the whole model. With an auxiliary head, also
         ``params_without_auxiliary``. Box heads run on the model's maximum number of proposals in
-        testing, mask heads on its maximum number of detections. Of detectors with queries (DINO,
-        Mask2Former), only backbone and neck are counted.
+        testing, mask heads on its maximum number of detections. Of models whose heads need more
+        than features (DINO, Mask2Former), only backbone and neck are counted.
 
     Raises:
         NotImplementedError: If the cost of an operation is not known.
