@@ -38,14 +38,18 @@ RECORD = ROOT / 'tests/data/resolved_configs.json'
 #: Variables that config files use to compute others. They are in the resolved config too, but
 #: nothing reads them there.
 HELPERS = {
-    'ade20k', 'attention', 'augmentation', 'backbone', 'bgr_mean', 'bgr_std', 'box_head',
+    'ade20k', 'attention', 'augmentation', 'backbone', 'bank', 'bgr_mean', 'bgr_std', 'box_head',
     'channels', 'classes', 'classifier_init', 'crop_size', 'data_root', 'dataset', 'decay',
     'heads', 'max_iters', 'meta_keys', 'no_decay', 'norm_cfg', 'num_classes', 'num_proposals',
-    'position', 'pretrained', 'roi_extractor', 'scenes', 'strides', 'tta_meta_keys', 'warmup',
-    'width',
+    'pipeline', 'position', 'pretrained', 'roi_extractor', 'scenes', 'strides', 'tta_meta_keys',
+    'warmup', 'width',
 }  # fmt: skip
+#: Nearest neighbours are not trained.
+TRAINED = [path for path in LEAVES if 'train_cfg' in Config.fromfile(ROOT / path)]
 CLASSIFIERS = [
-    path for path in LEAVES if Config.fromfile(ROOT / path).default_scope == 'mmpretrain'
+    path
+    for path in LEAVES
+    if Config.fromfile(ROOT / path).default_scope == 'mmpretrain' and 'frozen_features' not in path
 ]
 TINY = 'configs/classification/weightformer-tiny-p16_8xb256_in1k.py'
 UPERNET_TINY = 'configs/segmentation/upernet_weightformer-tiny-p16_8xb2-160k_ade20k-512x512.py'
@@ -54,7 +58,7 @@ DEIT_TINY = TINY.replace('weightformer', 'deit')
 SCENES = [path for path in LEAVES if 'scenes-64px' in path]
 PREDICTORS = [path for path in LEAVES if path.startswith('configs/predictors/')]
 CLASSIFICATION = [path for path in LEAVES if path.startswith('configs/classification/')]
-DOWNSTREAM = [path for path in LEAVES if re.match('configs/(detection|segmentation)/', path)]
+DOWNSTREAM = [path for path in LEAVES if re.match('configs/(detection|segmentation|depth)/', path)]
 #: Variants with the learning rate of the released code.
 RELEASED_RATE = [path for path in CLASSIFICATION if '-lr2e-3' in path]
 
@@ -226,10 +230,10 @@ def test_some_test_trains_every_config():
         if file != Path(__file__) and '.train_step(' in source:
             globs = re.findall(r"'(configs/\w+)'.*?\.glob\('(.+?)'\)", source, flags=re.DOTALL)
             trained.update(path for folder, glob in globs for path in (ROOT / folder).glob(glob))
-    assert trained == {ROOT / path for path in LEAVES}
+    assert trained == {ROOT / path for path in TRAINED}
 
 
-@pytest.mark.parametrize('path', LEAVES)
+@pytest.mark.parametrize('path', TRAINED)
 def test_validation_is_logged_by_epoch_where_training_counts_epochs(path):
     cfg = Config.fromfile(path)
     by_epoch = cfg.train_cfg.get('by_epoch', False)
@@ -360,20 +364,19 @@ def test_processes_have_their_own_seeds_and_wait_for_the_checks_before_training(
     assert cfg.env_cfg.dist_cfg.timeout >= 3600  # seconds
 
 
-@pytest.mark.parametrize('path', LEAVES)
+@pytest.mark.parametrize('path', TRAINED)
 def test_the_schedule_scales_with_the_learning_rate(path):
     for scheduler in Config.fromfile(path).param_scheduler:
         assert not scheduler.get('eta_min'), scheduler
         if scheduler.type == 'CosineAnnealingLR':
-            assert scheduler.eta_min_ratio == 0.01
+            assert scheduler.eta_min_ratio == (0.0 if 'linear-probe' in path else 0.01)
         assert scheduler.type in ('CosineAnnealingLR', 'LinearLR', 'MultiStepLR', 'PolyLR')
 
 
 @pytest.mark.parametrize('path', LEAVES)
 def test_cudnn_benchmarks_unless_sizes_vary(path):
     cfg = Config.fromfile(path)
-    preprocessor = cfg.model.get('data_preprocessor') or {}
-    whole_images = 'size_divisor' in preprocessor.get('test_cfg', {})  # pads images of any size
+    whole_images = path in DOWNSTREAM and cfg.model.test_cfg.get('mode') == 'whole'
     boxes = cfg.default_scope == 'mmdet'  # their number is the batch size of the RoI heads
     assert cfg.env_cfg.cudnn_benchmark is not (whole_images or boxes)
 

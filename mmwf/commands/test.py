@@ -112,10 +112,11 @@ def main(argv: list[str] | None = None) -> dict:
     cfg = read_config(args)
     cfg.work_dir = default_work_dir(cfg, args.config, args.work_dir)
     check_checkpoint(args.checkpoint)
-    check_data(cfg, ('test_dataloader',))
+    check_data(cfg, ('test_dataloader', 'bank_dataloader'))
     check_coco(cfg, ('test_dataloader',))
     cfg.load_from, cfg.resume = args.checkpoint, False
-    cfg.default_hooks.checkpoint_match = dict(type='mmwf.CheckpointMatchHook', strict=True)
+    cfg.default_hooks.setdefault('checkpoint_match', dict(type='mmwf.CheckpointMatchHook'))
+    cfg.default_hooks.checkpoint_match.strict = True
     if args.show_dir:
         show_predictions(cfg, args.show_dir)
     if args.tta:

@@ -108,6 +108,8 @@ def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     args = parse_args(argv)
     cfg = read_config(args)
+    if not cfg.get('train_dataloader'):
+        raise UserError(f'{args.config} has no train_dataloader: there is nothing to train.')
     apply_args(cfg, args)
     check_pretrained_backbone(cfg)
     check_datasets(cfg, ('train_dataloader', 'val_dataloader'), max_images=SAMPLE)

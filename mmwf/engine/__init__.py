@@ -1,4 +1,5 @@
 from .amp import AmpOptimWrapper
+from .feature_bank import FeatureBankHook
 from .hooks import CheckpointMatchHook, Fp16CompressionHook, ResumeSeedHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .param_groups import OptimWrapperConstructor
@@ -6,6 +7,7 @@ from .param_groups import OptimWrapperConstructor
 __all__ = [
     'AmpOptimWrapper',
     'CheckpointMatchHook',
+    'FeatureBankHook',
     'Fp16CompressionHook',
     'LayerDecayOptimWrapperConstructor',
     'OptimWrapperConstructor',

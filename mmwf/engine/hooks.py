@@ -1,14 +1,24 @@
 """Hooks for MMEngine's Runner."""
 
+from collections.abc import Sequence
+
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, set_random_seed
+from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from mmwf.checkpoints import check_pretrained, is_pretrained, match_keys
 from mmwf.errors import UserError
 from mmwf.registry import HOOKS
+
+
+def unwrap_model(model: nn.Module) -> nn.Module:
+    """Returns the model inside wrappers for several processes and for test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def _is_untrained_downstream(runner) -> bool:
@@ -29,10 +39,13 @@ class CheckpointMatchHook(Hook):
 
     Args:
         strict: Whether ``load_from`` must match exactly too, as in testing.
+        unused: Prefixes of weights that a checkpoint may have although the model has none, such as
+            ``('head.',)``.
     """
 
-    def __init__(self, strict: bool = False):
+    def __init__(self, strict: bool = False, unused: Sequence[str] = ()):
         self.strict = strict
+        self.unused = tuple(unused)
 
     def before_run(self, runner) -> None:
         """Checks the pretrained weights of mmpretrain's backbones before they are loaded.
@@ -63,11 +76,10 @@ class CheckpointMatchHook(Hook):
         Raises:
             UserError: If the checkpoint does not fit.
         """
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
+        model = unwrap_model(runner.model)
         state_dict = checkpoint.get('state_dict', checkpoint)
         state_dict = {key.removeprefix('module.'): value for key, value in state_dict.items()}
+        state_dict = {k: v for k, v in state_dict.items() if not k.startswith(self.unused)}
         match = match_keys(model.state_dict(), state_dict)
         runner.logger.info(f'Checkpoint: {match}.')
         if self.strict or runner._resume:

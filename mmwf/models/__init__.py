@@ -1,6 +1,6 @@
-from . import heads  # noqa: F401  (registers them)
 from .backbones import WeightFormer
 from .diffusion import Denoiser, GaussianDiffusion, PixelPreprocessor
+from .heads import KNNHead
 from .layers import LayerNorm2d
 from .necks import SimpleFPN
 from .tta import InstanceTTAModel
@@ -9,6 +9,7 @@ __all__ = [
     'Denoiser',
     'GaussianDiffusion',
     'InstanceTTAModel',
+    'KNNHead',
     'LayerNorm2d',
     'PixelPreprocessor',
     'SimpleFPN',

@@ -46,6 +46,13 @@ def test_testing_or_resuming_may_not_change_the_head():
             load(hook, Classifier(classes=7).state_dict(), resume)
 
 
+def test_a_checkpoint_may_have_a_head_that_is_declared_unused():
+    state_dict = Classifier().state_dict() | {'neck.weight': torch.zeros(1)}
+    load(CheckpointMatchHook(strict=True, unused=['neck.']), state_dict)
+    with pytest.raises(ValueError, match=r'unexpected: neck\.weight'):
+        load(CheckpointMatchHook(strict=True, unused=['other.']), state_dict)
+
+
 def test_another_backbone_is_an_error_that_names_the_first_keys():
     with pytest.raises(ValueError, match=r'mismatched: backbone\.weight \(5, 2\) \(expected \(4'):
         load(CheckpointMatchHook(), Classifier(width=5).state_dict())

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'bank_dataloader')
 
 
 def unwrap(dataset: dict) -> Iterator[dict]:

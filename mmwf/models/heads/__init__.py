@@ -1,6 +1,10 @@
-"""Heads that extend those of other libraries; a library is imported when its head is built."""
+"""Heads. Those that extend a head of another library import it when they are built."""
 
 from mmwf.registry import MODELS
+
+from .knn_head import KNNHead
+
+__all__ = ['KNNHead']
 
 
 @MODELS.register_module(name='RPNHead')
