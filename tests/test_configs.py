@@ -40,9 +40,9 @@ RECORD = ROOT / 'tests/data/resolved_configs.json'
 HELPERS = {
     'ade20k', 'attention', 'augmentation', 'backbone', 'bank', 'bgr_mean', 'bgr_std', 'box_head',
     'channels', 'classes', 'classifier_init', 'crop_size', 'data_root', 'dataset', 'decay',
-    'heads', 'max_iters', 'meta_keys', 'no_decay', 'norm_cfg', 'num_classes', 'num_proposals',
-    'pipeline', 'position', 'pretrained', 'roi_extractor', 'scenes', 'strides', 'tta_meta_keys',
-    'warmup', 'width',
+    'heads', 'load_depth', 'max_iters', 'meta_keys', 'no_decay', 'norm_cfg', 'num_classes',
+    'num_proposals', 'pipeline', 'position', 'pretrained', 'roi_extractor', 'scenes', 'strides',
+    'tta_meta_keys', 'warmup', 'width',
 }  # fmt: skip
 #: Nearest neighbours are not trained.
 TRAINED = [path for path in LEAVES if 'train_cfg' in Config.fromfile(ROOT / path)]

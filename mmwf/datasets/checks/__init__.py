@@ -21,6 +21,10 @@ def _check_detection(cfg: Config, loader: str, max_images: int | None) -> str:
 
 
 def _check_segmentation(cfg: Config, loader: str, max_images: int | None) -> str:
+    if cfg.model.type == 'DepthEstimator':
+        from .depth import check_depth
+
+        return check_depth(cfg, loader, max_images)
     from .segmentation import check_segmentation
 
     return check_segmentation(cfg, loader, max_images)
