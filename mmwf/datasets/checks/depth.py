@@ -31,6 +31,14 @@ def _read_depth(dataset, info: dict) -> np.ndarray:
     return depth
 
 
+def _summarize(depth: np.ndarray) -> tuple[float, float, float, float]:
+    """Returns minimum, median and maximum of the measured depths, and the share of the latter."""
+    depths = depth[depth > 0]  # 0 is not measured
+    if not len(depths):
+        return np.nan, np.nan, np.nan, 0.0
+    return depths.min(), np.median(depths), depths.max(), len(depths) / depth.size
+
+
 def check_depth(cfg: Config, loader: str, max_images: int | None = None) -> str:
     """Checks the depth maps of a loader against the model.
 
@@ -59,10 +67,10 @@ def check_depth(cfg: Config, loader: str, max_images: int | None = None) -> str:
                 + (f', such as {missing[0]}.' if missing else '. Put the images there.')
             )
         number = min(len(infos), max_images or len(infos))
-        maps = [_read_depth(dataset, infos[i * len(infos) // number]) for i in range(number)]
-        pixels = np.concatenate([depth.ravel() for depth in maps])
-        depths = pixels[pixels > 0]
-        median = np.median(depths) if len(depths) else 0.0
+        maps = (_read_depth(dataset, infos[i * len(infos) // number]) for i in range(number))
+        # Of each map; all of them would not fit into memory.
+        smallest, medians, largest, shares = np.transpose([_summarize(depth) for depth in maps])
+        median = np.nanmedian(medians) if shares.any() else 0.0
         if not max_depth / 100 < median < max_depth:
             raise UserError(
                 f'{loader}: the median depth is {median:g} m, but the head predicts 0 to '
@@ -71,7 +79,7 @@ def check_depth(cfg: Config, loader: str, max_images: int | None = None) -> str:
             )
         reports.append(
             f'{loader}: {len(infos)} images with depth maps, {number} of them read: '
-            f'{depths.min():.2f} to {depths.max():.2f} m, median {median:.2f} m; '
-            f'{1 - len(depths) / len(pixels):.1%} of the pixels without depth'
+            f'{np.nanmin(smallest):.2f} to {np.nanmax(largest):.2f} m, median {median:.2f} m; '
+            f'{1 - shares.mean():.1%} of the pixels without depth'
         )
     return '\n'.join(reports)

@@ -59,6 +59,15 @@ def test_a_folder_without_images_is_an_error(cfg, nyu):
     assert 'train_dataloader: 0 images' in error_message(cfg)
 
 
+def test_maps_without_any_depth_are_an_error_unless_others_have_some(cfg, nyu):
+    first, *others = sorted((nyu / 'annotations/train').iterdir())
+    cv2.imwrite(str(first), np.zeros((64, 96), np.uint16))
+    assert '38.5% of the pixels without depth' in check_datasets(cfg, LOADERS)[0]
+    for path in others:
+        cv2.imwrite(str(path), np.zeros((64, 96), np.uint16))
+    assert 'the median depth is 0 m' in error_message(cfg)
+
+
 @pytest.mark.parametrize('factor', [1.0, 1e-6])
 def test_depths_in_another_unit_are_an_error(cfg, factor):
     for step in cfg.train_dataloader.dataset.pipeline:
