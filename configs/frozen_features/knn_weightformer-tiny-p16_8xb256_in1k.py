@@ -1,4 +1,4 @@
-"""Classification of ImageNet-1K by the nearest neighbours among frozen features of WeightFormer-T.
+r"""Classification of ImageNet-1K by the nearest neighbours among frozen features of WeightFormer-T.
 
 Nothing is trained: the features of the training images are computed, then top-1 and top-5 of the
 validation images. CHECKPOINT may have any head.

@@ -1,4 +1,4 @@
-"""A linear classifier on frozen features of WeightFormer-T, trained on ImageNet-1K at 224 x 224.
+r"""A linear classifier on frozen features of WeightFormer-T, trained on ImageNet-1K at 224 x 224.
 
     bash tools/dist_train.sh \
         configs/frozen_features/linear-probe_weightformer-tiny-p16_8xb128-90e_in1k.py 8
