@@ -144,4 +144,4 @@ def test_the_cost_of_mask2formers_head_is_not_counted_and_that_is_said(capsys):
     parts = float(lines['backbone']) + float(lines['neck'])
     assert float(lines['total']) == pytest.approx(parts, abs=2e-3)  # rounded
     assert float(lines['neck']) > 0
-    assert 'The decode head is not counted: Mask2FormerHead' in printed
+    assert 'Only backbone and neck of the EncoderDecoder are counted.' in printed

@@ -100,7 +100,7 @@ def _count_roi_heads(extractors, heads, num_boxes: int) -> int:
     return total
 
 
-def takes_features_only(head: nn.Module) -> bool:
+def _takes_features_only(head: nn.Module) -> bool:
     """Whether a head maps features to predictions; Mask2Former's also needs the samples."""
     parameters = inspect.signature(head.forward).parameters.values()
     return sum(parameter.default is parameter.empty for parameter in parameters) == 1
@@ -124,7 +124,7 @@ def _count_heads(
     elif hasattr(model, 'bbox_head') and hasattr(model.bbox_head, 'prior_generator'):
         parts['bbox_head'] = _count(model.bbox_head, features)[0]  # mmdet's one-stage detectors
     elif hasattr(model, 'decode_head'):  # mmseg's EncoderDecoder
-        if takes_features_only(model.decode_head):
+        if _takes_features_only(model.decode_head):
             parts['decode_head'] = _count(model.decode_head, features)[0]
         if auxiliary_head and model.with_auxiliary_head:
             parts['auxiliary_head'] = sum(

@@ -7,7 +7,7 @@ import sys
 
 from mmengine.registry import MODELS, init_default_scope
 
-from mmwf.analysis.flops import count_multiply_adds, takes_features_only
+from mmwf.analysis.flops import count_multiply_adds
 from mmwf.engine.config import load_config
 from mmwf.libraries import import_task_library
 
@@ -78,6 +78,3 @@ def main(argv: list[str] | None = None) -> None:
     if 'rpn_head' in counts:
         boxes = f'{model.test_cfg.rpn.max_per_img} proposals'
         print(f'Box heads on {boxes}; mask head {"" if args.count_mask_head else "not "}counted.')
-    head = getattr(model, 'decode_head', None)
-    if head is not None and not takes_features_only(head):
-        print(f'The decode head is not counted: {type(head).__name__} needs more than features.')
