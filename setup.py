@@ -39,5 +39,8 @@ setup(
     cmdclass={'build_py': BuildWithConfigs},
     entry_points={'console_scripts': ['mmwf = mmwf.commands:main']},
     install_requires=read_requirements('runtime.txt'),
-    extras_require={'tests': read_requirements('tests.txt')},
+    # No OpenMMLab package is required, so that pip touches none of those that are installed.
+    extras_require={
+        name: read_requirements(f'{name}.txt') for name in ('maintained', 'upstream', 'tests')
+    },
 )

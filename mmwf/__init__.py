@@ -1,7 +1,13 @@
 """mmwf: WeightFormer for OpenMMLab."""
 
-from . import checkpoints, libraries, mmcv_ext, panopticapi, placeholders
-from .version import __version__
+from . import families
+
+# Before the imports below, which need MMEngine.
+families.require('mmengine', 'mmcv')
+families.warn_if_mixed()
+
+from . import checkpoints, libraries, mmcv_ext, panopticapi, placeholders  # noqa: E402
+from .version import __version__  # noqa: E402
 
 __all__ = ['__version__']
 

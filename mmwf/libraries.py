@@ -12,6 +12,8 @@ from importlib.machinery import PathFinder
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
+from . import families
+
 
 class _AfterImport(MetaPathFinder):
     """Calls a function right after a module has been imported."""
@@ -76,8 +78,13 @@ def quiet_build() -> Iterator[None]:
 
 
 def import_task_library(cfg: Config) -> None:
-    """Imports the library of the config's default scope, so that its modules are registered."""
+    """Imports the library of the config's default scope, so that its modules are registered.
+
+    Raises:
+        mmwf.families.MissingPackageError: If it is not installed.
+    """
     scope = cfg.get('default_scope') or 'mmengine'
     if scope not in ('mmengine', 'mmwf'):
+        families.require(scope)
         with quiet_imports():
             import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)

@@ -1,5 +1,7 @@
 """The wheel: what ``pip install`` gives without a checkout."""
 
+import email
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +41,22 @@ def test_the_wheel_has_all_modules_all_configs_and_the_console_script(wheel):
     configs = {f'mmwf/.mim/{path.relative_to(ROOT)}' for path in (ROOT / 'configs').rglob('*.py')}
     assert modules | configs <= names
     assert not any(name.startswith(('tests/', 'tools/', 'configs/')) for name in names)
+
+
+def test_the_wheel_requires_openmmlab_packages_only_as_extras(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (path,) = (name for name in archive.namelist() if name.endswith('METADATA'))
+        metadata = email.message_from_bytes(archive.read(path))
+    assert {'maintained', 'upstream', 'tests'} <= set(metadata.get_all('Provides-Extra'))
+    names = {}
+    for line in metadata.get_all('Requires-Dist'):
+        requirement, _, extra = line.partition(' extra == ')
+        names.setdefault(extra.strip('"\''), []).append(re.match(r'[\w-]+', requirement)[0])
+    assert {'torch', 'numpy', 'timm'} <= set(names[''])
+    assert not [name for name in names[''] if name.startswith(('mm', 'onedl'))]
+    assert len(names['maintained']) == len(names['upstream']) == 5
+    assert all(name.startswith('onedl-mm') for name in names['maintained'])
+    assert all(name.startswith('mm') for name in names['upstream'])
 
 
 def test_the_commands_of_the_wheel_find_its_configs(wheel, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 from mmengine.registry import MODELS, DefaultScope
 
 from mmwf import models, placeholders
+from mmwf.families import describe
 from mmwf.models import WeightFormer
 
 BUILD = """
@@ -19,8 +20,10 @@ print(type(model).__module__, type(model).__name__, model.out_indices)
 @pytest.mark.parametrize('type_', ['WeightFormer', 'mmwf.WeightFormer'])
 def test_a_fresh_interpreter_builds_it_by_name(run_python, scope, type_):
     # The name with scope makes MMEngine import mmwf. In mmdet's scope that is too late: MMEngine
-    # imports mmdet.models first, which needs the mmcv.ops that `import mmwf` provides.
-    needs_import = type_ == 'WeightFormer' or scope == 'mmdet'
+    # imports mmdet.models first, which needs the mmcv.ops that `import mmwf` provides. So does
+    # upstream's mmseg.models.
+    needs_mmcv_ops = {'mmdet'} if describe('mmseg').startswith('onedl-') else {'mmdet', 'mmseg'}
+    needs_import = type_ == 'WeightFormer' or scope in needs_mmcv_ops
     code = 'import mmwf\n' * needs_import + BUILD.format(scope=scope, type=type_)
     result = run_python(code)
     expected = 'mmwf.models.backbones.weightformer WeightFormer (0, 2)'

@@ -12,6 +12,7 @@ PACKAGE = ROOT / 'mmwf'
 ROOMS = (
     'errors',
     'version',
+    'families',
     'registry',
     'libraries',
     'processes',

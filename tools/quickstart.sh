@@ -5,6 +5,6 @@
 #
 # Writes work_dirs/quickstart/summary.json and one plot per task.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh" maintained
 cd "$MMWF_ROOT"
-exec .venv/bin/python tools/quickstart.py "$@"
+exec "$MMWF_PYTHON" tools/quickstart.py "$@"

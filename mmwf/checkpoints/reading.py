@@ -42,16 +42,17 @@ def _history_buffer_attribute(obj, name):
 
 def _mmengine_globals() -> list:
     """Classes in MMEngine's training checkpoints besides tensors and plain containers."""
-    multiarray = np._core.multiarray
     dtypes = [type(np.dtype(t)) for t in (np.int64, np.float32, np.float64, np.uint32, np.bool_)]
+    rebuild = [value.__reduce__()[0] for value in (np.empty(0), np.float64())]
+    # Where they are in files that were written with NumPy 1, and with NumPy 2.
+    modules = ('numpy.core.multiarray', 'numpy._core.multiarray')
     return [
         HistoryBuffer,
         (_history_buffer_attribute, 'builtins.getattr'),
         slice,
         np.ndarray,
         np.dtype,
-        multiarray._reconstruct,
-        multiarray.scalar,
+        *((f, f'{module}.{f.__name__}') for f in rebuild for module in modules),
         *dtypes,
     ]
 

@@ -3,7 +3,6 @@
 import argparse
 import time
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import mmengine
@@ -13,6 +12,7 @@ from mmwf.analysis.named_models import NAMED, build_named, check_name
 from mmwf.analysis.throughput import DTYPES, MODES, Settings, describe_machine, measure
 from mmwf.engine.device import choose_device
 from mmwf.errors import UserError
+from mmwf.families import describe
 from mmwf.visualization.plots import draw_throughput
 
 from ._common import add_device_argument
@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     print(f'{title}\n')
     print('|  size | model | images/s | ratio | MiB per image | ratio |\n|---|---|---|---|---|---|')
-    machine.update(timm=version('timm'), mmpretrain=version('onedl-mmpretrain'))
+    machine.update(timm=describe('timm'), mmpretrain=describe('mmpretrain'))
     results = dict(
         date=time.strftime('%Y-%m-%d'), machine=machine, settings=vars(settings), results=[]
     )

@@ -13,13 +13,11 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+from mmwf.families import find_distribution
+
 __all__ = ['has_compiled_mmcv_ops', 'install']
 
 _NAME = 'mmcv._ext'
-_NEEDS_MMCV = (
-    'this needs mmcv compiled with its ops, for example by "MMCV_WITH_OPS=1 pip install '
-    '--no-build-isolation --no-binary onedl-mmcv onedl-mmcv" with a C++ compiler.'
-)
 
 
 def has_compiled_mmcv_ops() -> bool:
@@ -29,13 +27,27 @@ def has_compiled_mmcv_ops() -> bool:
     return any(next(Path(folder).glob('_ext.*'), None) for folder in folders)
 
 
+def _needs_compiled_mmcv() -> str:
+    """Says how to compile mmcv of the family and version that is installed."""
+    found = find_distribution('mmcv')
+    name = found.name if found else 'onedl-mmcv'
+    remove = 'pip uninstall -y mmcv-lite && ' * (name == 'mmcv-lite')  # mmcv without its ops
+    name = name.removesuffix('-lite')
+    wanted = f'{name}=={found.version}' if found else name
+    return (
+        f'it needs mmcv compiled with its ops. With a C++ compiler: {remove}MMCV_WITH_OPS=1 '
+        'pip install --force-reinstall --no-deps --no-build-isolation --no-cache-dir '
+        f'--no-binary {name} {wanted}'
+    )
+
+
 def _missing(name: str):
     """Module ``__getattr__``: a function that can be imported, but not called."""
     if name.startswith('_'):
         raise AttributeError(f'module {_NAME!r} has no attribute {name!r}')
 
     def operation(*args, **kwargs):
-        raise RuntimeError(f'{_NAME}.{name} is not available: {_NEEDS_MMCV}')
+        raise RuntimeError(f'{_NAME}.{name} is not available: {_needs_compiled_mmcv()}')
 
     operation.__name__ = operation.__qualname__ = name
     return operation

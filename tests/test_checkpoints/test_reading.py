@@ -2,9 +2,12 @@
 
 import os
 import pickle
+import re
 import sys
 import types
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
@@ -94,6 +97,24 @@ def test_a_training_checkpoint_of_mmengine_is_read_completely(tmp_path):
     assert (buffer.mean(), buffer.current()) == (2.0, 1.0)
     assert loaded['message_hub']['runtime_info']['epoch'] == 7
     optimizer.load_state_dict(loaded['optimizer'])
+
+
+@pytest.mark.parametrize('module', ['numpy.core', 'numpy._core'])
+def test_a_training_checkpoint_that_was_written_with_another_numpy_is_read(tmp_path, module):
+    buffer = HistoryBuffer([3.0, 1.0], [1, 1])
+    state = dict(meta=dict(loss=np.float64(2)), state_dict=WEIGHTS, log=dict(loss=buffer))
+    torch.save(state, tmp_path / 'here.pth')
+    path = tmp_path / 'there.pth'
+    with zipfile.ZipFile(tmp_path / 'here.pth') as here, zipfile.ZipFile(path, 'w') as there:
+        for name in here.namelist():
+            data = here.read(name)
+            if name.endswith('data.pkl'):
+                data = re.sub(rb'numpy\._?core\.multiarray', f'{module}.multiarray'.encode(), data)
+                assert data.count(f'{module}.multiarray'.encode()) == 2
+            there.writestr(name, data)
+    loaded = read_checkpoint(path)
+    assert loaded['meta'] == dict(loss=2)
+    assert (loaded['log']['loss'].mean(), loaded['log']['loss'].current()) == (2.0, 1.0)
 
 
 def test_the_text_of_a_config_in_a_checkpoint_is_never_executed(tmp_path):

@@ -68,8 +68,8 @@ def test_it_writes_results_machine_and_plot(tmp_path, capsys):
     tool.main(['weightformer-tiny', *settings, '--out', str(out)])
     results = json.loads((tmp_path / 'cost.json').read_text())
     assert results['machine']['torch'] == torch.__version__ and results['machine']['device']
-    assert results['machine']['timm'] == timm.__version__
-    assert results['machine']['mmpretrain'] == mmpretrain.__version__
+    assert results['machine']['timm'] == f'timm {timm.__version__}'
+    assert results['machine']['mmpretrain'].endswith(f'mmpretrain {mmpretrain.__version__}')
     assert results['settings']['mode'] == 'forward-backward' and 'date' in results
     (row,) = results['results']
     assert (row['model'], row['size'], row['speed_ratio']) == ('weightformer-tiny', 32, 1)

@@ -2,34 +2,17 @@
 
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
 from mmwf.analysis.throughput import describe_machine
+from mmwf.families import describe
 from mmwf.mmcv_ext import has_compiled_mmcv_ops
 from mmwf.version import __version__
 
 from .checks import Context
 
 PACKAGES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'torchvision', 'timm', 'diffusers')
-#: Distributions of the maintained OpenMMLab packages whose import name differs.
-DISTRIBUTIONS = {
-    'mmengine': 'onedl-mmengine',
-    'mmcv': 'onedl-mmcv',
-    'mmdet': 'onedl-mmdetection',
-    'mmseg': 'onedl-mmsegmentation',
-    'mmpretrain': 'onedl-mmpretrain',
-}
-
-
-def _version(package: str) -> str:
-    for name in (DISTRIBUTIONS.get(package, package), package):
-        try:
-            return f'{name} {version(name)}'
-        except PackageNotFoundError:
-            continue
-    return 'not installed'
 
 
 def _driver() -> str:
@@ -46,7 +29,7 @@ def environment(context: Context) -> None:
         mmwf=__version__,
         platform=platform.platform(),
         compiled_mmcv_ops=has_compiled_mmcv_ops(),
-        **{package: _version(package) for package in PACKAGES},
+        **{package: describe(package) for package in PACKAGES},
         **describe_machine(context.device),
     )
     if context.device == 'cuda':
