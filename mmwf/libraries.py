@@ -70,10 +70,11 @@ def quiet_imports() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_build() -> Iterator[None]:
-    """Hides mmseg's warnings about its own default arguments while a model is built."""
+    """Hides mmseg's warnings about its own defaults and calls while a model is built."""
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Default ``avg_non_ignore`` is False')
         warnings.filterwarnings('ignore', message='The draw is False')
+        warnings.filterwarnings('ignore', message='``build_loss`` would be deprecated')
         yield
 
 

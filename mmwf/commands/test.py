@@ -63,7 +63,7 @@ def show_predictions(cfg: Config, folder: str) -> None:
     settings = {
         'VisualizationHook': dict(enable=True, interval=1, out_dir=folder),
         'DetVisualizationHook': dict(draw=True, interval=1, test_out_dir=folder),
-        'SegVisualizationHook': dict(draw=True),
+        'SegVisualizationHook': dict(draw=True, interval=1),
     }
     hook = cfg.default_hooks.get('visualization') or {}
     if hook.get('type') not in settings:
