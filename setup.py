@@ -1,4 +1,4 @@
-"""Installs the ``mmwf`` package; the tested versions are pinned in requirements/constraints.txt."""
+"""Installs the ``mmwf`` package; requirements/constraints*.txt pin the tested versions."""
 
 import shutil
 from pathlib import Path

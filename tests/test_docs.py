@@ -19,7 +19,7 @@ from mmwf.libraries import import_task_library
 ROOT = Path(__file__).parents[1]
 PREDICTORS = ROOT / 'configs/predictors'
 GENERATION = ROOT / 'configs/generation'
-DOCUMENTS = sorted(p for p in ROOT.rglob('*.md') if '.venv' not in p.parts)
+DOCUMENTS = sorted(p for p in ROOT.rglob('*.md') if '/.venv' not in str(p))
 
 
 def code_blocks(path, language):
@@ -30,6 +30,20 @@ def code_blocks(path, language):
 def test_links_lead_somewhere(path):
     for target in re.findall(r'\]\((?!https?://|#)([^)#]+)', path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    ('column', 'constraints'), [(2, 'constraints.txt'), (3, 'constraints-upstream.txt')]
+)
+def test_the_versions_in_the_readme_are_the_pinned_ones(column, constraints):
+    rows = re.findall(r'^\| (?:tested|with) .*$', (ROOT / 'README.md').read_text(), re.MULTILINE)
+    stated = {
+        '=='.join(entry.lower().split())
+        for row in rows
+        for entry in row.split('|')[column].split(',')
+    }
+    assert len(stated) == 7
+    assert stated <= set((ROOT / 'requirements' / constraints).read_text().splitlines())
 
 
 def test_commands_of_the_readme_scale_the_learning_rate_with_the_batch_size():
