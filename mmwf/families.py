@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 from .errors import UserError
 
-#: Import name: upstream's distributions that provide it, the one to install first.
+#: Import name: upstream's distributions that provide it, first the one to install.
 UPSTREAM = {
     'mmengine': ('mmengine', 'mmengine-lite'),
     'mmcv': ('mmcv-lite', 'mmcv', 'mmcv-full'),
@@ -86,11 +86,11 @@ def require(*packages: str) -> None:
     if extras:
         names = ' '.join(FAMILIES[extras[0]].get(name, (name,))[0] for name in missing)
         # mmdet 3.3.0 and mmseg 1.2.2, upstream's newest, refuse mmcv 2.2.
-        how = 'Install it: pip install ' + names.replace('mmcv-lite', '"mmcv-lite<2.2"')
+        how = 'Run: pip install ' + names.replace('mmcv-lite', '"mmcv-lite<2.2"')
     else:
         how = (
-            'Install the OpenMMLab packages: pip install "mmwf[maintained]" (the maintained line '
-            'onedl-*), or pip install "mmwf[upstream]" (README.md says which).'
+            'Run: pip install "mmwf[maintained]" (the maintained line of OpenMMLab packages, '
+            'onedl-*), or pip install "mmwf[upstream]"; README.md says which.'
         )
     raise MissingPackageError(f'mmwf needs {" and ".join(missing)}, not installed here. {how}')
 

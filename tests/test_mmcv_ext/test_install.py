@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import sys
 from importlib.machinery import ModuleSpec
+from types import SimpleNamespace
 
 import pytest
 
@@ -113,6 +114,23 @@ def test_what_is_missing_raises_only_when_it_is_called():
     with pytest.raises(RuntimeError, match='mmcv._ext.three_nn_forward.*MMCV_WITH_OPS=1 pip'):
         _ext.three_nn_forward(1, key=2)
     assert callable(three_nn)
+
+
+@pytest.mark.parametrize(
+    ('name', 'command'),
+    [
+        ('onedl-mmcv', '--no-binary onedl-mmcv onedl-mmcv==2.1.0'),
+        ('mmcv', '--no-binary mmcv mmcv==2.1.0'),
+        ('mmcv-lite', '--no-binary mmcv mmcv==2.1.0'),
+    ],
+)
+def test_the_command_that_compiles_mmcv_is_for_its_family(monkeypatch, name, command):
+    found = SimpleNamespace(name=name, version='2.1.0')
+    monkeypatch.setattr(mmcv_ext, 'find_distribution', lambda package: found)
+    message = mmcv_ext._needs_compiled_mmcv()
+    assert message.endswith(command)
+    # mmcv does not replace mmcv-lite by itself.
+    assert ('pip uninstall -y mmcv-lite' in message) == (name == 'mmcv-lite')
 
 
 @without_compiled_ops
