@@ -95,8 +95,8 @@ def test_it_trains_validates_and_is_tested(load, name, metrics, tmp_path, monkey
 
 
 def test_the_panoptic_quality_of_the_ground_truth_without_one_image(load):
+    from mmdet.evaluation.functional import INSTANCE_OFFSET
     from mmdet.registry import METRICS
-    from mmdet.structures import INSTANCE_OFFSET
 
     cfg = load(PANOPTIC)
     image, _, pack = cfg.test_dataloader.dataset.pipeline

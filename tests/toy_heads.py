@@ -61,14 +61,11 @@ def _shrink_dense_head(model: ConfigDict, width: int, num_classes: int) -> None:
 
 
 def _shrink_dino(model: ConfigDict, width: int, num_classes: int) -> None:
+    model.neck.out_channels = 256  # upstream's DINO supports no other width
     for part in (model.encoder, model.decoder):
         part.num_layers = 2
-        for name, settings in part.layer_cfg.items():
-            settings.embed_dims = width
-            if name == 'ffn_cfg':
-                settings.feedforward_channels = 2 * width
-    model.positional_encoding.num_feats = width // 2
-    model.bbox_head.update(num_classes=num_classes, embed_dims=width)
+        part.layer_cfg.ffn_cfg.feedforward_channels = 2 * width
+    model.bbox_head.num_classes = num_classes
     model.num_queries = 10
     model.dn_cfg.group_cfg.num_dn_queries = 6
     model.test_cfg.max_per_img = 10
