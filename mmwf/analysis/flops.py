@@ -45,7 +45,7 @@ FREE = {
     gelu silu relu relu_ sigmoid tanh _softmax
     avg_pool2d max_pool2d_with_indices _adaptive_avg_pool2d mean sum
     upsample_bilinear2d upsample_bicubic2d upsample_nearest2d
-    add add_ sub mul mul_ div pow sqrt rsqrt clamp exp cos sin embedding
+    add add_ sub mul mul_ div pow sqrt rsqrt clamp clamp_min exp cos sin embedding
     view _unsafe_view permute transpose t expand unsqueeze squeeze select slice split
     split_with_sizes unbind cat stack constant_pad_nd clone copy_ repeat alias detach _to_copy
     as_strided_

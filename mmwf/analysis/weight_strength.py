@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mmwf import ops
 from mmwf.models.layers import WeightPredictor
 
 
@@ -36,7 +37,7 @@ def record_weight_strength(model: nn.Module) -> Iterator[dict[str, list[Tensor]]
     def watch(name: str, layer: nn.Module):
         @torch.no_grad()
         def hook(predictor, inputs, delta):
-            norm = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+            norm = torch.linalg.vector_norm(ops.dense(delta).flatten(1), dim=1)
             strength[name].append(norm / torch.linalg.vector_norm(layer.weight))
 
         return layer.predictor.register_forward_hook(hook)

@@ -11,13 +11,18 @@ import torch
 from torch import Tensor
 
 from . import eager, naive
+from .low_rank import LowRank, dense
 
 __all__ = [
     'BACKENDS',
+    'LowRank',
     'bilateral_weight',
+    'dense',
+    'dwconv2d',
     'dynamic_dwconv2d',
     'dynamic_linear',
     'get_backend',
+    'mlp',
     'normalize_weight',
     'set_backend',
     'use_backend',
@@ -64,11 +69,12 @@ def _check(condition: bool, expected: str, **tensors: Tensor) -> None:
         raise ValueError(f'Expected {expected}; got {got}.')
 
 
-def bilateral_weight(a: Tensor, p: Tensor, u: Tensor, v: Tensor, *, scale: float) -> Tensor:
+def bilateral_weight(
+    a: Tensor, p: Tensor, u: Tensor, v: Tensor, *, scale: float
+) -> Tensor | LowRank:
     """Computes ``(silu(a) u)^T (silu(p) v) * scale`` for each image (paper eq. 8).
 
-    The product can also be evaluated as ``u^T (silu(a)^T silu(p)) v``; the eager backend takes the
-    cheaper order.
+    The eager backend evaluates it as ``u^T ((silu(a)^T silu(p)) v)`` and returns both factors.
 
     Args:
         a: Left branch before its activation, (B, M, R).
@@ -78,7 +84,7 @@ def bilateral_weight(a: Tensor, p: Tensor, u: Tensor, v: Tensor, *, scale: float
         scale: Factor, applied before the products so that fp16 does not overflow.
 
     Returns:
-        The weight update of each image, (B, C, D).
+        The weight update of each image, (B, C, D), or its factors; :func:`dense` gives the tensor.
 
     Raises:
         ValueError: If the shapes do not match.
@@ -97,25 +103,53 @@ def bilateral_weight(a: Tensor, p: Tensor, u: Tensor, v: Tensor, *, scale: float
     return BACKENDS[_current].bilateral_weight(a, p, u, v, scale)
 
 
-def normalize_weight(delta: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+def normalize_weight(delta: Tensor | LowRank, dim: int | tuple[int, ...]) -> Tensor | LowRank:
     """Computes ``delta / (||delta||_2 + 1)``, with the norm over ``dim``.
 
     The norm of the result is below 1, which keeps training stable.
 
     Args:
-        delta: Predicted weights, any shape.
-        dim: Dimensions over which the norm is computed.
+        delta: Predicted weights, any shape, or factors.
+        dim: Dimensions over which the norm is computed; 1 for factors.
+
+    Raises:
+        ValueError: If ``delta`` is given by factors and ``dim`` is not 1.
     """
+    if isinstance(delta, LowRank):
+        if dim != 1:
+            raise ValueError(f'Expected dim=1 for factors of a weight update, got {dim}.')
+        return delta.normalized()
     return delta / (torch.linalg.vector_norm(delta, dim=dim, keepdim=True) + 1)
 
 
-def dynamic_linear(x: Tensor, weight: Tensor, delta: Tensor, bias: Tensor) -> Tensor:
+def _check_linear(x, weight, delta, bias) -> None:
+    if isinstance(delta, LowRank):
+        (c, d), (r, b) = weight.shape, (len(delta.left), x.shape[0])
+        matches = delta.left.shape == (r, c) and delta.right.shape == (b, r, d)
+        expected, updates = 'left (R, C), right (B, R, D)', delta._asdict()
+    else:
+        matches = delta.shape == (x.shape[0], *weight.shape)
+        expected, updates = 'delta (B, C, D)', dict(delta=delta)
+    _check(
+        matches
+        and x.dim() >= 3
+        and x.shape[-1] == weight.shape[0]
+        and bias.shape == weight.shape[1:],
+        f'x (B, ..., C), weight (C, D), {expected}, bias (D,)',
+        x=x,
+        weight=weight,
+        **updates,
+        bias=bias,
+    )
+
+
+def dynamic_linear(x: Tensor, weight: Tensor, delta: Tensor | LowRank, bias: Tensor) -> Tensor:
     """Computes ``x (weight + delta) + bias``, each image with its own ``delta`` (paper eq. 3).
 
     Args:
         x: Tokens, (B, ..., C).
         weight: Static weight, input-first, (C, D).
-        delta: Weight update of each image, (B, C, D).
+        delta: Weight update of each image, (B, C, D), or its factors.
         bias: (D,).
 
     Returns:
@@ -124,18 +158,85 @@ def dynamic_linear(x: Tensor, weight: Tensor, delta: Tensor, bias: Tensor) -> Te
     Raises:
         ValueError: If the shapes do not match.
     """
+    _check_linear(x, weight, delta, bias)
+    return BACKENDS[_current].dynamic_linear(x, weight, delta, bias)
+
+
+def mlp(
+    x: Tensor,
+    weight1: Tensor,
+    delta: Tensor | LowRank | None,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    *,
+    approximate: str = 'none',
+) -> Tensor:
+    """Computes ``gelu(x (weight1 + delta) + bias1) weight2^T + bias2``.
+
+    Unlike the layers one by one, the eager backend keeps the GELU of the hidden layer neither in
+    inference nor for the backward pass, which computes it again.
+
+    Args:
+        x: Tokens, (B, ..., C).
+        weight1: Static weight of the first layer, input-first, (C, D).
+        delta: Update of ``weight1`` for each image, (B, C, D), its factors, or None.
+        bias1: (D,).
+        weight2: Weight of the second layer, output-first as in :class:`torch.nn.Linear`, (E, D).
+        bias2: (E,).
+        approximate: ``'none'`` for the exact GELU, ``'tanh'`` for its approximation.
+
+    Returns:
+        (B, ..., E).
+
+    Raises:
+        ValueError: If the shapes do not match.
+    """
+    if delta is not None:
+        _check_linear(x, weight1, delta, bias1)
     _check(
-        x.dim() >= 3
-        and delta.shape == (x.shape[0], *weight.shape)
-        and x.shape[-1] == weight.shape[0]
-        and bias.shape == weight.shape[1:],
-        'x (B, ..., C), weight (C, D), delta (B, C, D), bias (D,)',
+        x.shape[-1] == weight1.shape[0]
+        and bias1.shape == weight1.shape[1:] == weight2.shape[1:]
+        and bias2.shape == weight2.shape[:1],
+        'x (B, ..., C), weight1 (C, D), bias1 (D,), weight2 (E, D), bias2 (E,)',
+        x=x,
+        weight1=weight1,
+        bias1=bias1,
+        weight2=weight2,
+        bias2=bias2,
+    )
+    return BACKENDS[_current].mlp(x, weight1, delta, bias1, weight2, bias2, approximate)
+
+
+def dwconv2d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolves all images with the same depthwise kernel.
+
+    Zero padding keeps the size; the stride is 1.
+
+    Args:
+        x: Tokens, (B, H, W, C).
+        weight: Kernel, (C, 1, K, K) with K odd.
+        bias: (C,).
+
+    Returns:
+        (B, H, W, C).
+
+    Raises:
+        ValueError: If the shapes do not match.
+    """
+    c, k = weight.shape[0], weight.shape[-1]
+    _check(
+        x.dim() == 4
+        and x.shape[-1] == c
+        and weight.shape == (c, 1, k, k)
+        and k % 2 == 1
+        and bias.shape == (c,),
+        'x (B, H, W, C), weight (C, 1, K, K) with K odd, bias (C,)',
         x=x,
         weight=weight,
-        delta=delta,
         bias=bias,
     )
-    return BACKENDS[_current].dynamic_linear(x, weight, delta, bias)
+    return BACKENDS[_current].dwconv2d(x, weight, bias)
 
 
 def dynamic_dwconv2d(x: Tensor, weight: Tensor, delta: Tensor, bias: Tensor) -> Tensor:

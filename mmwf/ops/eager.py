@@ -1,36 +1,94 @@
-"""The default backend: batched PyTorch. Shapes as in ``naive.py``."""
+"""The default backend: batched PyTorch. Shapes as in ``naive.py``.
+
+``bilateral_weight`` returns the update as :class:`.LowRank`, since the update itself is larger than
+the tokens of a small image.
+"""
 
 import torch
 import torch.nn.functional as F
+from torch.autograd import Function
+
+from .dwconv import conv, opaque_conv
+from .low_rank import LowRank
+
+aten = torch.ops.aten
 
 
 def bilateral_weight(a, p, u, v, scale):
-    (_, m, r), s, c, d = a.shape, p.shape[-1], u.shape[-1], v.shape[-1]
     # Scaled before the products: in fp16 the unscaled sum over the tokens overflows.
-    a, p = F.silu(a) * scale, F.silu(p)
-    # Multiply-adds of the two orders. Only a^T p depends on the number of tokens in the second one,
-    # so it is cheaper for large images.
-    project_first = m * (r * c + s * d + c * d)
-    correlate_first = m * r * s + c * r * s + c * s * d
-    if project_first <= correlate_first:
-        return (a @ u).transpose(1, 2) @ (p @ v)  # (B, C, D)
-    return (u.T @ (a.transpose(1, 2) @ p)) @ v  # (B, C, D)
+    correlation = (F.silu(a) * scale).transpose(1, 2) @ F.silu(p)  # (B, R, S)
+    return LowRank(u, correlation @ v)
 
 
 def dynamic_linear(x, weight, delta, bias):
-    y = torch.baddbmm(bias, x.flatten(1, -2), weight + delta)  # (B, N, D)
-    return y.view(*x.shape[:-1], -1)
+    tokens = x.flatten(1, -2)  # (B, N, C)
+    if isinstance(delta, LowRank):
+        y = _low_rank_linear(tokens, weight, delta, bias)
+    else:
+        y = torch.baddbmm(bias, tokens, weight + delta)
+    return y.view(*x.shape[:-1], -1)  # (B, ..., D)
+
+
+def _low_rank_linear(x, weight, delta, bias):
+    (b, n, c), (r, d) = x.shape, delta.right.shape[1:]
+    # Multiply-adds per image, without x weight: of the product of the factors, and of the tokens
+    # with one factor after the other. Compiled code serves all sizes and does not choose.
+    if torch.compiler.is_compiling() or r * c * d <= n * r * (c + d):
+        left = delta.left.T.expand(b, c, r)
+        return torch.baddbmm(bias, x, torch.baddbmm(weight.expand(b, c, d), left, delta.right))
+    return torch.baddbmm(F.linear(x, weight.T, bias), x @ delta.left.T, delta.right)
+
+
+def dwconv2d(x, weight, bias):
+    return _convolve(x, weight[None], bias)
 
 
 def dynamic_dwconv2d(x, weight, delta, bias):
-    b, h, w, c = x.shape
-    kernel = weight + delta.unsqueeze(2)  # (B, C, 1, K, K)
-    # A grouped convolution with one group per image and channel.
-    y = F.conv2d(
-        x.permute(0, 3, 1, 2).reshape(1, b * c, h, w),
-        kernel.flatten(0, 1),
-        bias.repeat(b),
-        padding=kernel.shape[-1] // 2,
-        groups=b * c,
-    )
-    return y.view(b, c, h, w).permute(0, 2, 3, 1)
+    return _convolve(x, weight + delta.unsqueeze(2), bias)
+
+
+def _convolve(x, kernel, bias):
+    # PyTorch chooses among its convolutions by the sizes, and every choice would become a condition
+    # of the compiled program.
+    return (opaque_conv if torch.compiler.is_compiling() else conv)(x, kernel, bias)
+
+
+class _GeluLinear(Function):
+    """``gelu(x) weight^T + bias``, which computes the GELU again instead of keeping it."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, approximate):
+        ctx.save_for_backward(x, weight)
+        ctx.approximate = approximate
+        return F.linear(F.gelu(x, approximate=approximate), weight, bias)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        grad_x = grad_weight = grad_bias = None
+        if needs_weight:
+            activation = F.gelu(x, approximate=ctx.approximate)
+            grad_weight = grad.flatten(0, -2).T @ activation.flatten(0, -2)
+            del activation
+        if needs_bias:
+            grad_bias = grad.flatten(0, -2).sum(dim=0)
+        if needs_x:
+            grad_x = aten.gelu_backward(grad @ weight, x, approximate=ctx.approximate)
+        return grad_x, grad_weight, grad_bias, None
+
+
+def mlp(x, weight1, delta, bias1, weight2, bias2, approximate):
+    if delta is None:
+        hidden = F.linear(x, weight1.T, bias1)
+    else:
+        hidden = dynamic_linear(x, weight1, delta, bias1)
+    if torch.compiler.is_compiling():  # the compiler chooses what to keep
+        return F.linear(F.gelu(hidden, approximate=approximate), weight2, bias2)
+    if not torch.is_grad_enabled():
+        return F.linear(aten.gelu_(hidden, approximate=approximate), weight2, bias2)
+    device_type = hidden.device.type
+    if torch.is_autocast_enabled(device_type) and hidden.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device_type)
+        hidden, weight2, bias2 = hidden.to(dtype), weight2.to(dtype), bias2.to(dtype)
+    return _GeluLinear.apply(hidden, weight2, bias2, approximate)

@@ -10,6 +10,8 @@ R and S hidden widths of the two bilateral branches, K kernel size.
 import torch
 import torch.nn.functional as F
 
+from .low_rank import dense
+
 
 def bilateral_weight(a, p, u, v, scale):
     deltas = []
@@ -22,9 +24,15 @@ def bilateral_weight(a, p, u, v, scale):
 
 def dynamic_linear(x, weight, delta, bias):
     outputs = []
-    for x_i, delta_i in zip(x, delta, strict=True):
+    for x_i, delta_i in zip(x, dense(delta), strict=True):
         outputs.append(x_i @ (weight + delta_i) + bias)  # (..., D)
     return torch.stack(outputs)
+
+
+def dwconv2d(x, weight, bias):
+    c, _, _, k = weight.shape
+    y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=k // 2, groups=c)
+    return y.permute(0, 2, 3, 1)
 
 
 def dynamic_dwconv2d(x, weight, delta, bias):
@@ -40,3 +48,8 @@ def dynamic_dwconv2d(x, weight, delta, bias):
         )
         outputs.append(y_i[0].permute(1, 2, 0))  # (H, W, C)
     return torch.stack(outputs)
+
+
+def mlp(x, weight1, delta, bias1, weight2, bias2, approximate):
+    hidden = x @ weight1 + bias1 if delta is None else dynamic_linear(x, weight1, delta, bias1)
+    return F.gelu(hidden, approximate=approximate) @ weight2.T + bias2

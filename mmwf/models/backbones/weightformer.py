@@ -36,6 +36,31 @@ def _init_linear(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+class Blocks(nn.ModuleList):
+    """Blocks that are applied one after the other."""
+
+    def forward(self, x: Tensor, out_indices: Sequence[int], with_cp: bool) -> list[Tensor]:
+        """Applies the blocks.
+
+        Args:
+            x: Tokens, (B, H, W, C).
+            out_indices: Indices of the blocks whose outputs are returned.
+            with_cp: Whether to use gradient checkpointing.
+
+        Returns:
+            The outputs of these blocks, each (B, H, W, C).
+        """
+        outs = []
+        for i, block in enumerate(self):
+            if with_cp and x.requires_grad:
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+            if i in out_indices:
+                outs.append(x)
+        return outs
+
+
 @MODELS.register_module(force=True)  # replaces the one of mmwf.placeholders
 class WeightFormer(BaseModule):
     """A vision backbone without attention (arXiv 2605.01711, section 5 and figure 4).
@@ -72,6 +97,7 @@ class WeightFormer(BaseModule):
         frozen_stages: -1 freezes nothing, 0 the patch embedding and the first norm, k > 0 also the
             first k blocks.
         with_cp: Whether to trade compute for memory by gradient checkpointing of the blocks.
+        compile: Whether to compile the blocks with ``torch.compile``, once for all image sizes.
         init_cfg: As in MMEngine. ``dict(type='Pretrained', checkpoint=FILE)`` loads released
             weights as well as checkpoints of this project. By default initialised as in the
             released code, linear weights from a truncated normal distribution with std 0.02.
@@ -104,6 +130,7 @@ class WeightFormer(BaseModule):
         norm_eps: float = 1e-6,
         frozen_stages: int = -1,
         with_cp: bool = False,
+        compile: bool = False,
         init_cfg: dict | list | None = None,
     ):
         super().__init__(init_cfg)
@@ -151,9 +178,12 @@ class WeightFormer(BaseModule):
         self.init_norm = layer_norm()
         # On the CPU even if the model is built under another default device, such as 'meta'.
         drop_path_rates = torch.linspace(0, drop_path_rate, self.depth, device='cpu').tolist()
-        self.blocks = nn.ModuleList(
+        self.blocks = Blocks(
             build_block(i in self.dynamic_blocks, rate) for i, rate in enumerate(drop_path_rates)
         )
+        self.is_compiled = compile
+        if compile:
+            self.blocks.compile()
         self.norm = layer_norm() if final_norm else nn.Identity()
         self.apply(_init_linear)
         self._freeze()
@@ -243,15 +273,12 @@ class WeightFormer(BaseModule):
             H = ceil(height / patch_size) and W = ceil(width / patch_size).
         """
         x = self.init_norm(self.patch_embed(x))  # (B, H, W, C)
-        outs = []
-        for i, block in enumerate(self.blocks):
-            if self.with_cp and x.requires_grad:
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
-            if i in self.out_indices:
-                outs.append(self._format(self.norm(x) if i == self.depth - 1 else x))
-        return tuple(outs)
+        if self.is_compiled:
+            torch._dynamo.maybe_mark_dynamic(x, (0, 1, 2))  # one program for all sizes
+        outs = self.blocks(x, self.out_indices, self.with_cp)
+        if self.out_indices[-1] == self.depth - 1:
+            outs[-1] = self.norm(outs[-1])
+        return tuple(map(self._format, outs))
 
     def _format(self, x: Tensor) -> Tensor:
         if self.out_type == 'featmap':

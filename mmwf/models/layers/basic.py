@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from mmwf import ops
+
 
 class PatchEmbed(nn.Module):
     """Splits an image into patches and projects each patch to a token.
@@ -49,7 +51,28 @@ class DWConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
-        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return ops.dwconv2d(x, self.weight, self.bias)
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1 x 1 convolution, computed as a linear layer.
+
+    PyTorch chooses among its convolutions by the sizes, which makes compiled code depend on them,
+    and its choice on the CPU is slow for small images.
+
+    Args:
+        in_channels: C.
+        out_channels: D.
+        bias: Whether to add a bias.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, H, W) to (B, D, H, W)."""
+        y = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+        return y.permute(0, 3, 1, 2)
 
 
 class DropPath(nn.Module):

@@ -5,11 +5,27 @@ A block receives its layers as arguments and defines only their order. Tokens ar
 
 from torch import Tensor, nn
 
+from mmwf import ops
+
 from .basic import DropPath
+from .dynamic_linear import DynamicLinear
+
+
+def _is_plain(module: nn.Module, *types: type) -> bool:
+    """Tells whether a module has one of the types, not a subclass, and no hooks."""
+    return type(module) in types and not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 class Mlp(nn.Module):
     """Computes ``fc2(gelu(fc1(x)))``, with dropout after the GELU and after fc2.
+
+    With plain layers and no dropout it calls :func:`mmwf.ops.mlp`, which is faster and needs less
+    memory. Layers that were replaced or have hooks are called one by one.
 
     Args:
         fc1: Maps width C to the hidden width.
@@ -34,7 +50,25 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+        if not self._is_plain():
+            return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+        if isinstance(self.fc1, DynamicLinear):
+            weight, delta = self.fc1.weight, self.fc1.predictor(x)
+        else:
+            weight, delta = self.fc1.weight.T, None
+        fc2, approximate = self.fc2, self.act.approximate
+        return ops.mlp(
+            x, weight, delta, self.fc1.bias, fc2.weight, fc2.bias, approximate=approximate
+        )
+
+    def _is_plain(self) -> bool:
+        return (
+            _is_plain(self.fc1, nn.Linear, DynamicLinear)
+            and _is_plain(self.act, nn.GELU)
+            and _is_plain(self.fc2, nn.Linear)
+            and _is_plain(self.drop, nn.Dropout)
+            and not (self.training and self.drop.p)
+        )
 
 
 class StaticBlock(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmwf import ops
 
+from .basic import PointwiseConv2d
 from .predictor import WeightPredictor, get_predictor
 
 
@@ -39,8 +40,8 @@ class GapPredictor(WeightPredictor):
         super().__init__()
         hidden = math.ceil(channels / 4)
         self.kernel_size = kernel_size
-        self.squeeze = nn.Conv2d(channels, hidden, 1)
-        self.expand = nn.Conv2d(hidden, channels * kernel_size**2, 1, bias=False)
+        self.squeeze = PointwiseConv2d(channels, hidden)
+        self.expand = PointwiseConv2d(hidden, channels * kernel_size**2, bias=False)
 
     def predict(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, C, K, K)."""
@@ -67,9 +68,9 @@ class AdaptivePredictor(WeightPredictor):
         super().__init__()
         self.kernel_size = kernel_size
         self.mlp = nn.Sequential(
-            nn.Conv2d(channels, channels, 1),
+            PointwiseConv2d(channels, channels),
             nn.GELU(),
-            nn.Conv2d(channels, channels, 1, bias=False),
+            PointwiseConv2d(channels, channels, bias=False),
         )
 
     def predict(self, x: Tensor) -> Tensor:
@@ -98,7 +99,7 @@ class AmpDirPredictor(AdaptivePredictor):
 
     def __init__(self, channels: int, kernel_size: int):
         super().__init__(channels, kernel_size)
-        self.amplitude = nn.Conv2d(channels, channels, 1, bias=False)
+        self.amplitude = PointwiseConv2d(channels, channels, bias=False)
 
     def predict(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, C, K, K)."""

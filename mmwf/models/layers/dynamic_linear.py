@@ -21,9 +21,13 @@ def pool_tokens(x: Tensor) -> Tensor:
 
     An odd last row or column is dropped, unless it is the only one.
     """
-    # Floor mode would reduce a single row or column to nothing.
-    ceil_mode = min(x.shape[1:3]) == 1
-    pooled = F.avg_pool2d(x.permute(0, 3, 1, 2), 2, ceil_mode=ceil_mode)
+    h, w = x.shape[1:3]
+    image = x.permute(0, 3, 1, 2)
+    if h == 1 or w == 1:  # the released code rounds up: rounding down would leave nothing
+        pooled = F.avg_pool2d(image, 2, ceil_mode=True)
+    else:
+        # Without the odd row or column, compiled code need not distinguish odd from even sizes.
+        pooled = F.avg_pool2d(image[:, :, : h // 2 * 2, : w // 2 * 2], 2)
     return pooled.flatten(2).transpose(1, 2)
 
 
@@ -207,8 +211,8 @@ class BilateralPredictor(WeightPredictor):
         self.u = _weight(self.widths[0], in_features)
         self.v = _weight(self.widths[1], out_features)
 
-    def predict(self, x: Tensor) -> Tensor:
-        """Maps (B, H, W, C) to (B, C, D)."""
+    def predict(self, x: Tensor) -> Tensor | ops.LowRank:
+        """Maps (B, H, W, C) to (B, C, D), or its factors."""
         _, h, w, c = x.shape
         a, p = self.proj(pool_tokens(x)).split(self.widths, dim=-1)
         return ops.bilateral_weight(a, p, self.u, self.v, scale=c**-0.5 / (h * w))

@@ -29,16 +29,19 @@ class WeightPredictor(nn.Module):
     #: Dimensions of the update over which its norm is computed (see :func:`.normalize_weight`).
     norm_dims: int | tuple[int, ...]
 
-    def predict(self, x: Tensor) -> Tensor:
-        """Maps tokens (B, H, W, C) to unnormalised updates, (B, C, D) or (B, C, K, K)."""
+    def predict(self, x: Tensor) -> Tensor | ops.LowRank:
+        """Maps tokens (B, H, W, C) to unnormalised updates, (B, C, D) or (B, C, K, K).
+
+        An update of a linear layer can also be returned as :class:`mmwf.ops.LowRank`, its factors.
+        """
         raise NotImplementedError(f'{type(self).__name__} must implement predict(x).')
 
-    def normalize(self, delta: Tensor) -> Tensor:
+    def normalize(self, delta: Tensor | ops.LowRank) -> Tensor | ops.LowRank:
         """Bounds the norm of each update by 1; the shape stays the same."""
         return ops.normalize_weight(delta, self.norm_dims)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps tokens (B, H, W, C) to normalised updates, (B, C, D) or (B, C, K, K)."""
+    def forward(self, x: Tensor) -> Tensor | ops.LowRank:
+        """Maps tokens (B, H, W, C) to normalised updates, (B, C, D) or (B, C, K, K), or factors."""
         dtype = next(self.parameters()).dtype
         device_type = 'cpu' if x.is_meta else x.device.type  # autocast does not support meta
         with torch.autocast(device_type, enabled=False):
