@@ -21,6 +21,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mmwf.models import WeightFormer
+
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 MODES = ('forward', 'forward-backward')
 OUT_OF_MEMORY = 'out of memory'
@@ -34,7 +36,7 @@ class Settings:
         device: ``'cpu'`` or ``'cuda'``.
         dtype: ``'fp32'``, or ``'bf16'`` or ``'fp16'`` with autocast, as in training with ``--amp``.
         mode: ``'forward'`` (inference) or ``'forward-backward'`` (training without the optimizer).
-        compile: Whether to use ``torch.compile``.
+        compile: Whether to compile the model, of WeightFormer the blocks, with ``torch.compile``.
         batch_size: Images per batch.
         turns: Number of times that each model is timed; the median is reported.
         seconds: Approximate length of a turn, which has at least one run.
@@ -122,7 +124,11 @@ def make_step(model: nn.Module, images: Tensor, settings: Settings) -> Callable[
     """Returns the function to time, one run of a model on a batch."""
     training = settings.mode == 'forward-backward'
     model.train(training)
-    run = torch.compile(model) if settings.compile else model
+    run = model
+    if settings.compile and isinstance(model, WeightFormer):
+        model.compile_blocks()
+    elif settings.compile:
+        run = torch.compile(model)
     dtype = DTYPES[settings.dtype]
     autocast = torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32)
 

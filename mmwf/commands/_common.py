@@ -4,7 +4,7 @@ import argparse
 
 from mmengine.config import Config, DictAction
 
-from mmwf.engine.config import load_config
+from mmwf.engine.config import compile_backbone, load_config
 from mmwf.engine.device import choose_device
 
 
@@ -36,8 +36,14 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--device`` and ``--launcher``."""
+    """Adds ``--device``, ``--launcher`` and ``--compile``."""
     add_device_argument(parser)
+    parser.add_argument(
+        '--compile',
+        action='store_true',
+        help='compile the backbone: minutes at the start, then faster; needs a C++ compiler, on a '
+        'GPU also Triton',
+    )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -53,7 +59,11 @@ def read_config(args: argparse.Namespace) -> Config:
         args: With the arguments of :func:`add_config_arguments` and :func:`add_run_arguments`.
 
     Raises:
-        UserError: If the device is not available, or there is no such config.
+        UserError: If the device is not available, there is no such config, or its backbone cannot
+            be compiled.
     """
     choose_device(args.device, args.launcher)
-    return load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options)
+    if args.compile:
+        compile_backbone(cfg)
+    return cfg

@@ -53,6 +53,21 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
     return cfg
 
 
+def compile_backbone(cfg: Config) -> None:
+    """Sets ``compile=True`` in the config's WeightFormer backbone.
+
+    Raises:
+        UserError: If the model has none.
+    """
+    backbone = cfg.get('model', {}).get('backbone') or {}
+    if str(backbone.get('type')).rpartition('.')[2] != 'WeightFormer':
+        raise UserError(
+            'Expected a config whose model.backbone is mmwf.WeightFormer, the only one that can be '
+            f'compiled; got {backbone.get("type", "none")}.'
+        )
+    backbone.compile = True
+
+
 def default_work_dir(cfg: Config, config_path: str, work_dir: str | None) -> str:
     """Returns the work dir: ``work_dir`` if given, else the config's, else ``work_dirs/NAME``.
 

@@ -97,7 +97,7 @@ class WeightFormer(BaseModule):
         frozen_stages: -1 freezes nothing, 0 the patch embedding and the first norm, k > 0 also the
             first k blocks.
         with_cp: Whether to trade compute for memory by gradient checkpointing of the blocks.
-        compile: Whether to compile the blocks with ``torch.compile``, once for all image sizes.
+        compile: Whether to compile the blocks with ``torch.compile`` (:meth:`compile_blocks`).
         init_cfg: As in MMEngine. ``dict(type='Pretrained', checkpoint=FILE)`` loads released
             weights as well as checkpoints of this project. By default initialised as in the
             released code, linear weights from a truncated normal distribution with std 0.02.
@@ -181,9 +181,9 @@ class WeightFormer(BaseModule):
         self.blocks = Blocks(
             build_block(i in self.dynamic_blocks, rate) for i, rate in enumerate(drop_path_rates)
         )
-        self.is_compiled = compile
+        self._compiled_shape = None  # () if nothing has been compiled yet
         if compile:
-            self.blocks.compile()
+            self.compile_blocks()
         self.norm = layer_norm() if final_norm else nn.Identity()
         self.apply(_init_linear)
         self._freeze()
@@ -245,6 +245,16 @@ class WeightFormer(BaseModule):
         else:
             super().init_weights()
 
+    def compile_blocks(self) -> None:
+        """Compiles the blocks when they run next, as the argument ``compile``.
+
+        The first shape gets a program of its own, the fastest one; another program serves all other
+        shapes. If these include batches of a single image and of several, or token grids below
+        4 x 4, there is one more for each case.
+        """
+        self._compiled_shape = ()
+        self.blocks.compile()
+
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:
             return []
@@ -273,8 +283,10 @@ class WeightFormer(BaseModule):
             H = ceil(height / patch_size) and W = ceil(width / patch_size).
         """
         x = self.init_norm(self.patch_embed(x))  # (B, H, W, C)
-        if self.is_compiled:
-            torch._dynamo.maybe_mark_dynamic(x, (0, 1, 2))  # one program for all sizes
+        if self._compiled_shape == ():
+            self._compiled_shape = x.shape
+        elif self._compiled_shape not in (None, x.shape):
+            torch._dynamo.maybe_mark_dynamic(x, (0, 1, 2))
         outs = self.blocks(x, self.out_indices, self.with_cp)
         if self.out_indices[-1] == self.depth - 1:
             outs[-1] = self.norm(outs[-1])
