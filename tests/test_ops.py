@@ -101,15 +101,19 @@ def test_bilateral_weight_scales_before_it_sums():
     assert_close(out, torch.full_like(out, 4096.0), rtol=1e-2, atol=0)
 
 
-# N tokens: with fewer than C D / (C + D) = 48, the tokens are multiplied with one factor after the
-# other, else the update is formed first.
-@pytest.mark.parametrize(('n', 'forms_update'), [(1, False), (47, False), (48, True), (200, True)])
-def test_the_product_with_a_low_rank_update_is_evaluated_in_the_cheaper_order(n, forms_update):
+# N tokens: up to 1.6 C D / (C + D) = 76.8, the tokens are multiplied with one factor after the other,
+# else the update is formed first.
+@pytest.mark.parametrize(('n', 'forms_update'), [(1, False), (76, False), (77, True), (200, True)])
+def test_the_product_with_a_low_rank_update_is_evaluated_in_the_faster_order(n, forms_update):
     b, c, d, r = 2, 64, 192, 16
     inputs = low_rank_inputs((b, n), c, d, r)
     extra = r * c * d if forms_update else n * r * (c + d)
     assert count_multiply_adds(low_rank_linear, *inputs) == b * (n * c * d + extra)
     assert_backends_agree(low_rank_linear, inputs)
+    copies = [tensor.clone() for tensor in inputs]
+    with torch.no_grad():
+        assert_close(low_rank_linear(*inputs), low_rank_linear(*inputs))
+    assert all(map(torch.equal, inputs, copies))
 
 
 @pytest.mark.parametrize('magnitude', [1e-3, 1.0, 1e3])

@@ -30,13 +30,18 @@ def dynamic_linear(x, weight, delta, bias):
 
 
 def _low_rank_linear(x, weight, delta, bias):
-    (b, n, c), (r, d) = x.shape, delta.right.shape[1:]
-    # Multiply-adds per image, without x weight: of the product of the factors, and of the tokens
-    # with one factor after the other. Compiled code serves all sizes and does not choose.
-    if torch.compiler.is_compiling() or r * c * d <= n * r * (c + d):
-        left = delta.left.T.expand(b, c, r)
-        return torch.baddbmm(bias, x, torch.baddbmm(weight.expand(b, c, d), left, delta.right))
-    return torch.baddbmm(F.linear(x, weight.T, bias), x @ delta.left.T, delta.right)
+    (n, c), d = x.shape[1:], weight.shape[1]
+    # Per image and rank, the product of the factors takes C D multiply-adds and forms C D numbers,
+    # that of the tokens with one factor after the other N (C + D). Measured on a CPU, the second is
+    # faster up to a ratio of 1.6. Compiled code serves all sizes and does not choose.
+    if torch.compiler.is_compiling() or n * (c + d) > 1.6 * c * d:
+        update = delta.dense()
+        changed = update + weight if torch.is_grad_enabled() else update.add_(weight)
+        return torch.baddbmm(bias, x, changed)
+    y, projected = F.linear(x, weight.T, bias), x @ delta.left.T
+    if torch.is_grad_enabled():
+        return torch.baddbmm(y, projected, delta.right)
+    return y.baddbmm_(projected, delta.right)
 
 
 def dwconv2d(x, weight, bias):
