@@ -1,4 +1,4 @@
-"""The eager backend against the naive one, and the checks of the public functions."""
+"""The other backends against the naive one, and the checks of the public functions."""
 
 import pytest
 import torch
@@ -24,11 +24,12 @@ def run_with_gradients(backend, function, inputs, **kwargs):
 
 
 def assert_backends_agree(function, inputs, **kwargs):
-    results = run_with_gradients('eager', function, inputs, **kwargs)
     references = run_with_gradients('naive', function, inputs, **kwargs)
-    for actual, expected in zip(results, references, strict=True):
-        assert expected.abs().max() > 0
-        assert_close(actual, expected, rtol=1e-10, atol=1e-12)
+    for backend in ('plain', 'eager'):
+        results = run_with_gradients(backend, function, inputs, **kwargs)
+        for actual, expected in zip(results, references, strict=True):
+            assert expected.abs().max() > 0
+            assert_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
 def randn(*shape):
@@ -101,8 +102,8 @@ def test_bilateral_weight_scales_before_it_sums():
     assert_close(out, torch.full_like(out, 4096.0), rtol=1e-2, atol=0)
 
 
-# N tokens: up to 1.6 C D / (C + D) = 76.8, the tokens are multiplied with one factor after the other,
-# else the update is formed first.
+# N tokens: up to 1.6 C D / (C + D) = 76.8, the tokens are multiplied with one factor after the
+# other, else the update is formed first.
 @pytest.mark.parametrize(('n', 'forms_update'), [(1, False), (76, False), (77, True), (200, True)])
 def test_the_product_with_a_low_rank_update_is_evaluated_in_the_faster_order(n, forms_update):
     b, c, d, r = 2, 64, 192, 16
@@ -334,7 +335,7 @@ def test_the_current_backend_is_called(monkeypatch):
 
 
 def test_an_unknown_backend_is_rejected_with_the_known_ones():
-    with pytest.raises(ValueError, match="'eager', 'naive'.*'fast'"):
+    with pytest.raises(ValueError, match="'eager', 'naive', 'plain'.*'fast'"):
         ops.set_backend('fast')
     assert ops.get_backend() == 'eager'
 

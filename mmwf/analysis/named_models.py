@@ -3,6 +3,7 @@
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from mmwf import ops
 from mmwf.engine.config import load_config
 from mmwf.errors import UserError
 from mmwf.libraries import import_task_library
@@ -15,6 +16,8 @@ NAMED = {
     'deit-tiny': 'configs/classification/deit-tiny-p16_8xb256_in1k.py',
     'deit-small': 'configs/classification/deit-small-p16_8xb256_in1k.py',
 }
+#: Prefix of the models above, or of a config file, evaluated by the backend ``'plain'``.
+PLAIN = 'plain:'
 #: Prefixes of timm's models, with fused attention or with plain attention (N x N in memory).
 TIMM = ('timm:', 'timm-plain:')
 
@@ -33,10 +36,13 @@ def check_name(name: str) -> None:
 
         if not timm.is_model(name.split(':')[1]):
             raise UserError(f'timm {timm.__version__} has no model {name.split(":")[1]}.')
-    elif name not in NAMED and not name.endswith('.py'):
+        return
+    name = name.removeprefix(PLAIN)
+    if name not in NAMED and not name.endswith('.py'):
         raise UserError(
-            f'Expected one of {", ".join(NAMED)}, timm:NAME, timm-plain:NAME (without fused '
-            f'attention) or a config file; got {name}.'
+            f'Expected one of {", ".join(NAMED)}, plain: and one of these (the equations as they '
+            'are in the paper), timm:NAME, timm-plain:NAME (without fused attention) or a config '
+            f'file; got {name}.'
         )
     elif 'backbone' not in load_config(NAMED.get(name, name)).get('model', {}):
         raise UserError(f'Expected a config whose model has a backbone, got {name}.')
@@ -47,7 +53,7 @@ def build_named(name: str, size: int) -> nn.Module:
 
     Args:
         name: A key of ``NAMED``, ``timm:NAME``, ``timm-plain:NAME`` or a config file, whose
-            backbone is built.
+            backbone is built. ``plain:`` before it sets the backend ``'plain'`` in this process.
         size: Height and width of the images, for models with a fixed position embedding.
     """
     if name.startswith(TIMM):
@@ -58,6 +64,9 @@ def build_named(name: str, size: int) -> nn.Module:
         if hasattr(model, 'set_input_size'):
             model.set_input_size(img_size=size)
         return model
+    if name.startswith(PLAIN):
+        ops.set_backend('plain')
+        name = name.removeprefix(PLAIN)
     cfg = load_config(NAMED.get(name, name))
     backbone = cfg.model.backbone
     if 'img_size' in backbone:

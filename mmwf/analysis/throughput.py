@@ -6,20 +6,24 @@ machine affects them alike.
 """
 
 import contextlib
-import ctypes
+import itertools
+import json
 import multiprocessing
 import platform
 import re
 import signal
 import statistics
+import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from mmwf.models import WeightFormer
 
@@ -76,35 +80,28 @@ def describe_machine(device: str = 'cpu') -> dict:
     )
 
 
-def _resident_mib(field: str) -> float:
-    """Reads the resident memory (``VmRSS``) or its peak (``VmHWM``) of this process in MiB."""
-    status = Path('/proc/self/status').read_text()
-    return int(re.search(rf'{field}:\s+(\d+) kB', status)[1]) / 1024
-
-
-def peak_memory_mib(step: Callable[[], object], held: int, device: str = 'cpu') -> float | None:
-    """Measures the peak memory of a run in MiB.
+def peak_memory_mib(step: Callable[[], object], held: int, device: str = 'cpu') -> float:
+    """Measures the peak memory of a run in MiB: the peak of PyTorch's allocator.
 
     Args:
         step: The function to run; it must have run before, so that everything is loaded.
         held: Bytes allocated before and after the run, by weights and images.
         device: ``'cpu'`` or ``'cuda'``.
-
-    Returns:
-        On a GPU, the peak of PyTorch's allocator. On the CPU, ``held`` plus the increase of the
-        resident memory of the process, or None if the system is not Linux.
     """
     if device == 'cuda':
         torch.cuda.reset_peak_memory_stats()
         step()
         return torch.cuda.max_memory_allocated() / 2**20
-    if platform.system() != 'Linux':
-        return None
-    ctypes.CDLL(None).malloc_trim(0)  # returns free memory to the system
-    Path('/proc/self/clear_refs').write_text('5')  # resets the peak
-    before = _resident_mib('VmRSS')
-    step()
-    return held / 2**20 + _resident_mib('VmHWM') - before
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.filterwarnings('ignore', message='Profiler clears events')
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            step()
+        trace = Path(folder) / 'trace.json'
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())['traceEvents']
+    events = sorted((e for e in events if e['name'] == '[memory]'), key=lambda e: e['ts'])
+    changes = (event['args']['Bytes'] for event in events)  # negative if memory is freed
+    return (held + max(itertools.accumulate(changes), default=0)) / 2**20
 
 
 def seconds_per_run(
@@ -143,9 +140,7 @@ def make_step(model: nn.Module, images: Tensor, settings: Settings) -> Callable[
     return step
 
 
-def _measure(
-    build: Callable[[], nn.Module], size: int, settings: Settings
-) -> Iterator[float | None]:
+def _measure(build: Callable[[], nn.Module], size: int, settings: Settings) -> Iterator[float]:
     """Yields the peak memory of a model in MiB, then seconds per run without end."""
     device = settings.device
     model = build().to(device)
@@ -296,8 +291,7 @@ def measure_jobs(
         else:
             batch_size = jobs[name][1].batch_size
             row['images_per_second'] = batch_size / statistics.median(seconds[name])
-            if memory[name] is not None:
-                row['memory_per_image_mib'] = memory[name] / batch_size
+            row['memory_per_image_mib'] = memory[name] / batch_size
             row['seconds'] = seconds[name]
         rows.append(row)
     return rows

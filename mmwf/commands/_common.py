@@ -36,14 +36,8 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--device``, ``--launcher`` and ``--compile``."""
+    """Adds ``--device`` and ``--launcher``."""
     add_device_argument(parser)
-    parser.add_argument(
-        '--compile',
-        action='store_true',
-        help='compile the backbone: minutes at the start, then faster; needs a C++ compiler, on a '
-        'GPU also Triton',
-    )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -52,11 +46,22 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_compile_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--compile``."""
+    parser.add_argument(
+        '--compile',
+        action='store_true',
+        help='compile the backbone: minutes at the start, then faster; needs a C++ compiler, on a '
+        'GPU also Triton',
+    )
+
+
 def read_config(args: argparse.Namespace) -> Config:
     """Checks the device and reads the config.
 
     Args:
-        args: With the arguments of :func:`add_config_arguments` and :func:`add_run_arguments`.
+        args: With the arguments of :func:`add_config_arguments` and :func:`add_run_arguments`, and
+            perhaps of :func:`add_compile_argument`.
 
     Raises:
         UserError: If the device is not available, there is no such config, or its backbone cannot
@@ -64,6 +69,6 @@ def read_config(args: argparse.Namespace) -> Config:
     """
     choose_device(args.device, args.launcher)
     cfg = load_config(args.config, args.cfg_options)
-    if args.compile:
+    if getattr(args, 'compile', False):
         compile_backbone(cfg)
     return cfg

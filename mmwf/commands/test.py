@@ -15,7 +15,12 @@ from mmwf.engine.config import default_work_dir
 from mmwf.engine.run import set_up_run
 from mmwf.errors import UserError
 
-from ._common import add_config_arguments, add_run_arguments, read_config
+from ._common import (
+    add_compile_argument,
+    add_config_arguments,
+    add_run_arguments,
+    read_config,
+)
 
 #: The metric that writes the predictions, by default scope; for the others MMEngine's DumpResults.
 #: mmdet's compresses masks, and ours omits logits, which would fill the memory.
@@ -44,6 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='use test-time augmentation: that of the config, for classifiers by default a flip',
     )
+    add_compile_argument(parser)
     add_run_arguments(parser)
     return parser.parse_args(argv)
 

@@ -12,7 +12,12 @@ from mmwf.engine.config import default_work_dir
 from mmwf.engine.run import set_up_run
 from mmwf.errors import UserError
 
-from ._common import add_config_arguments, add_run_arguments, read_config
+from ._common import (
+    add_compile_argument,
+    add_config_arguments,
+    add_run_arguments,
+    read_config,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,6 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='scale the learning rate by (total batch size / base_batch_size of the config)',
     )
     parser.add_argument('--no-validate', action='store_true', help='skip validation')
+    add_compile_argument(parser)
     add_run_arguments(parser)
     return parser.parse_args(argv)
 

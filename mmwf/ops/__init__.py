@@ -1,8 +1,9 @@
 """Functional operations of the dynamic layers.
 
-Each public function checks shapes and calls the current backend: ``'eager'`` (batched PyTorch, the
-default) or ``'naive'`` (a loop over images, the reference in tests). A new backend is a module with
-functions of the same names and one entry in ``BACKENDS``; layers and state dicts do not change.
+Each public function checks shapes and calls the current backend: ``'eager'`` (the default),
+``'plain'`` (batched PyTorch, as simple as possible) or ``'naive'`` (a loop over images, the
+reference in tests). A new backend is a module with functions of the same names and one entry in
+``BACKENDS``; layers and state dicts do not change.
 """
 
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from . import eager, naive
+from . import eager, naive, plain
 from .low_rank import LowRank, dense
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
     'use_backend',
 ]
 
-BACKENDS = {'naive': naive, 'eager': eager}
+BACKENDS = {'naive': naive, 'plain': plain, 'eager': eager}
 _current = 'eager'
 
 

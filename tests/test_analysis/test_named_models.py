@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mmwf import ops
 from mmwf.analysis.named_models import build_named, check_name
 from mmwf.errors import UserError
 
@@ -38,3 +39,12 @@ def test_models_run_at_the_requested_size(name, tokens):
     assert tokens is None or model.pos_embed.shape[1] == tokens
     if name.startswith('timm'):
         assert model.blocks[0].attn.fused_attn == (name.split(':')[0] == 'timm')
+
+
+def test_plain_evaluates_a_model_with_the_plain_backend():
+    with ops.use_backend('eager'):
+        build_named('plain:weightformer-tiny', 32)
+        assert ops.get_backend() == 'plain'
+    check_name('plain:weightformer-tiny')
+    with pytest.raises(UserError, match='got weightformer-huge'):
+        check_name('plain:weightformer-huge')

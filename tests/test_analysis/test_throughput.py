@@ -4,11 +4,13 @@ import signal
 from functools import partial
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 from mmwf.analysis import throughput
 from mmwf.analysis.throughput import Settings, make_step, measure, peak_memory_mib, seconds_per_run
+from mmwf.models import WeightFormer
 
 
 def test_the_time_of_a_run_is_the_mean_over_the_runs():
@@ -24,7 +26,24 @@ def test_peak_memory_is_the_memory_held_plus_the_largest_allocation():
         torch.ones(60, 2**18)
 
     step()
-    assert peak_memory_mib(step, held=5 * 2**20) == pytest.approx(85, abs=4)
+    assert peak_memory_mib(step, held=5 * 2**20) == pytest.approx(85, abs=0.01)
+
+
+@pytest.mark.parametrize('dtype', ['fp32', 'bf16'])
+def test_training_needs_less_memory_than_deit_and_checkpointing_a_third(dtype):
+    settings = Settings(mode='forward-backward', dtype=dtype)
+    images = torch.randn(8, 3, 224, 224)
+    peaks = []
+    for model in (
+        timm.create_model('deit_tiny_patch16_224', num_classes=0),
+        WeightFormer('tiny'),
+        WeightFormer('tiny', with_cp=True),
+    ):
+        step = make_step(model, images, settings)
+        step()
+        peaks.append(peak_memory_mib(step, held=0))
+    assert peaks[1] < peaks[0]
+    assert peaks[2] < peaks[0] / 3
 
 
 class Recorder(nn.Module):

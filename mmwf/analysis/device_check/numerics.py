@@ -167,7 +167,7 @@ def precision(context: Context) -> None:
 
 def _gradients(function, inputs: list[Tensor], **kwargs) -> list[Tensor]:
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
-    out = function(*leaves, **kwargs)
+    out = ops.dense(function(*leaves, **kwargs))
     direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
     return [out.detach(), *torch.autograd.grad((out * direction).sum(), leaves)]
 
