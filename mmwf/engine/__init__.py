@@ -1,4 +1,5 @@
 from .amp import AmpOptimWrapper
+from .data_wait import DataWaitHook
 from .feature_bank import FeatureBankHook
 from .hooks import CheckpointMatchHook, Fp16CompressionHook, ResumeSeedHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
@@ -7,6 +8,7 @@ from .param_groups import OptimWrapperConstructor
 __all__ = [
     'AmpOptimWrapper',
     'CheckpointMatchHook',
+    'DataWaitHook',
     'FeatureBankHook',
     'Fp16CompressionHook',
     'LayerDecayOptimWrapperConstructor',

@@ -8,6 +8,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='auto'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     checkpoint_match=dict(type='mmwf.CheckpointMatchHook'),
+    data_wait=dict(type='mmwf.DataWaitHook'),
 )
 
 env_cfg = dict(
