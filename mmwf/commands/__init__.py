@@ -22,6 +22,7 @@ COMMANDS = {
     'check-gpu': 'check numerics, training, launchers and speed on this machine',
     'get-flops': 'count multiply-adds and parameters',
     'benchmark': 'measure throughput and memory at several resolutions',
+    'benchmark-data': 'measure images per second and core of a training pipeline',
     'compare-predictors': 'train all weight predictors on handwritten digits and compare them',
     'erf': 'plot the effective receptive field of a backbone',
     'weight-strength': 'plot the strength of the predicted weights against the depth',
