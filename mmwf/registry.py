@@ -40,5 +40,8 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     locations=['mmwf.engine'],
 )
 TRANSFORMS = Registry(
-    'transform', parent=ROOT_TRANSFORMS, scope='mmwf', locations=['mmwf.datasets.transforms']
+    'transform',
+    parent=ROOT_TRANSFORMS,
+    scope='mmwf',
+    locations=['mmwf.datasets.transforms', 'mmwf.datasets.augmentation'],
 )

@@ -51,7 +51,7 @@ def shrink(path, root):
         # Every 11th image, so that all classes occur and two processes do not share them evenly.
         loader.dataset.indices = list(range(0, 1437 if split == 'train' else 360, 11))
         for step in loader.dataset.pipeline:
-            if step['type'] in ('RandomResizedCrop', 'Resize'):
+            if step['type'] in ('mmwf.RandomResizedCrop', 'Resize'):
                 step['scale'] = 32
             if step['type'] == 'CenterCrop':
                 step['crop_size'] = 32

@@ -15,7 +15,7 @@ bgr_std = data_preprocessor['std'][::-1]
 augmentation = [
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
-        type='RandAugment',  # rand-m9-mstd0.5-inc1
+        type='mmwf.RandAugment',  # rand-m9-mstd0.5-inc1
         policies='timm_increasing',
         num_policies=2,
         total_level=10,
@@ -35,7 +35,7 @@ augmentation = [
 ]
 train_pipeline = [
     dict(type='mmwf.LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
+    dict(type='mmwf.RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
     *augmentation,
     dict(type='PackInputs'),
 ]

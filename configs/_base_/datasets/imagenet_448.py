@@ -3,7 +3,7 @@ _base_ = 'imagenet_224.py'
 
 train_pipeline = [
     dict(type='mmwf.LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=448, backend='pillow', interpolation='bicubic'),
+    dict(type='mmwf.RandomResizedCrop', scale=448, backend='pillow', interpolation='bicubic'),
     *_base_.augmentation,
     dict(type='PackInputs'),
 ]
