@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmpretrain.datasets.transforms import RandomErasing
 from PIL import Image
 
 from mmwf.analysis.data_throughput import (
@@ -15,6 +14,7 @@ from mmwf.analysis.data_throughput import (
     measure_pipelines,
     write_photographs,
 )
+from mmwf.datasets.augmentation import RandomErasing
 from mmwf.engine.config import load_config
 from mmwf.errors import UserError
 
@@ -60,13 +60,13 @@ def test_without_randomness_it_resizes_the_image_as_pillow_does(paths):
 
 
 def test_the_pipeline_of_the_config_is_the_one_that_runs(paths, monkeypatch):
-    seen, fill = [], RandomErasing._fill_pixels
+    seen, erase = [], RandomErasing.transform
 
-    def record(erasing, image, *box):
-        seen.append((erasing.erase_prob, image.shape))
-        return fill(erasing, image, *box)
+    def record(self, results):
+        seen.append((self.erasing.erase_prob, results['img'].shape))
+        return erase(self, results)
 
-    monkeypatch.setattr(RandomErasing, '_fill_pixels', record)
+    monkeypatch.setattr(RandomErasing, 'transform', record)
     options = {'1.scale': 64, '4.erase_prob': 1.0}
     prefix = 'train_dataloader.dataset.pipeline.'
     cfg = load_config(TINY, {prefix + key: value for key, value in options.items()})

@@ -29,6 +29,7 @@ RAND_AUGMENT = dict(
 #: The names of mmpretrain's policies, with their settings.
 POLICIES = {
     'AutoContrast': {},
+    'Contrast': dict(magnitude_range=(0, 0.9)),
     'Equalize': {},
     'Invert': {},
     'Posterize': dict(magnitude_range=(4, 0)),
@@ -81,15 +82,61 @@ def test_the_crop_is_mmpretrains(settings, seed):
     assert_equal(dict(settings, type='RandomResizedCrop'), PHOTOGRAPH, seed)
 
 
+def erase(scope, seed, **settings):
+    """Erases half of a grey image; returns the image."""
+    init_default_scope('mmpretrain')
+    settings = dict(erase_prob=1.0, min_area_ratio=0.5, max_area_ratio=0.5, **settings)
+    registry = TRANSFORMS if scope else MMPRETRAINS
+    transform = registry.build(dict(type=f'{scope}RandomErasing', mode='rand', **settings))
+    np.random.seed(seed)
+    return transform(dict(img=np.full((300, 300, 3), 7, np.uint8)))['img']
+
+
+def test_erased_pixels_have_mmpretrains_distribution():
+    settings = dict(fill_color=[104.0, 250.0, 30.0], fill_std=[57.4, 20.0, 10.0])
+    ours, theirs = (erase(scope, 0, **settings) for scope in ('mmwf.', ''))
+    # The same rectangle; pixels that happen to have the value of the image do not count.
+    inside = np.zeros((300, 300), bool)
+    rows, columns = np.nonzero((theirs != 7).all(axis=2))
+    inside[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+    assert 0.49 < inside.mean() < 0.51
+    assert (ours[~inside] == 7).all() and (theirs[~inside] == 7).all()
+    for channel in range(3):
+        counts = [np.bincount(x[inside][:, channel], minlength=256) for x in (ours, theirs)]
+        shares = np.cumsum(counts, axis=1) / inside.sum()
+        # Kolmogorov-Smirnov test at the level 1e-4.
+        assert abs(shares[0] - shares[1]).max() < 2.2 * (2 / inside.sum()) ** 0.5
+        means = [x[inside][:, channel].mean() for x in (ours, theirs)]
+        deviation = theirs[inside][:, channel].std() * (2 / inside.sum()) ** 0.5
+        assert abs(means[0] - means[1]) < 4 * deviation  # 0.27 in the last channel
+
+
+def test_erasing_follows_numpys_seed():
+    settings = dict(fill_color=[104.0, 116.0, 124.0], fill_std=[57.0, 57.0, 58.0])
+    first, again, other = (erase('mmwf.', seed, **settings) for seed in (3, 3, 4))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_other_erasing_is_mmpretrains():
+    assert np.array_equal(erase('mmwf.', 5), erase('', 5))  # uniform noise
+    settings = dict(type='RandomErasing', erase_prob=0.5, mode='const')
+    for seed in range(6):
+        assert_equal(settings, PHOTOGRAPH, seed)
+
+
 def test_the_table_of_all_values_stays_as_it_is():
     with pytest.raises(ValueError, match='read-only'):
         augmentation.RAMP[0] = 1
     assert augmentation.RAMP[:, 0].tolist() == [[i, i, i] for i in range(256)]
 
 
-@pytest.mark.parametrize('name', ['RandAugment', 'RandomResizedCrop'])
+@pytest.mark.parametrize('name', ['RandAugment', 'RandomErasing', 'RandomResizedCrop'])
 def test_its_description_is_mmpretrains(name):
-    settings = dict(scale=9) if 'Crop' in name else dict(RAND_AUGMENT, policies='timm_increasing')
+    settings = {
+        'RandAugment': dict(RAND_AUGMENT, policies='timm_increasing'),
+        'RandomErasing': dict(erase_prob=0.25),
+        'RandomResizedCrop': dict(scale=9),
+    }[name]
     init_default_scope('mmpretrain')
     ours = TRANSFORMS.build(dict(type=f'mmwf.{name}', **settings))
     assert repr(ours) == repr(MMPRETRAINS.build(dict(type=name, **settings)))

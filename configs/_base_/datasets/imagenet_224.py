@@ -24,7 +24,7 @@ augmentation = [
         hparams=dict(pad_val=[round(x) for x in bgr_mean], interpolation='bicubic'),
     ),
     dict(
-        type='RandomErasing',
+        type='mmwf.RandomErasing',
         erase_prob=0.25,
         mode='rand',
         min_area_ratio=0.02,
