@@ -74,6 +74,6 @@ def main(argv: list[str] | None = None) -> None:
     packages = ', '.join(map(describe, ('mmpretrain', 'timm', 'torchvision')))
     print(f'{Path(args.config).stem}: {len(paths)} images, {args.turns} turns')
     print(f'one core of {describe_machine()["device"]}, torch {torch.__version__}, {packages}\n')
-    print('| pipeline | images/s and core | this config is faster by |\n|---|---|---|')
+    print('| pipeline | images/s and core | speed of this config relative to it |\n|---|---|---|')
     for row in rows:
         print(f'| {row["name"]:<24} | {row["images_per_second"]:>6.1f} | {row["ratio"]:>5.2f} x |')
