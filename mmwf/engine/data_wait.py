@@ -48,7 +48,7 @@ class DataWaitHook(Hook):
 
     @master_only
     def before_train(self, runner) -> None:
-        """Starts to measure."""
+        """Starts measuring."""
         window = runner.log_processor.window_size
         self._recent = deque(maxlen=window)  # (seconds of waiting, seconds of the iteration)
         self._iterations, self._waited, self._total = 0, 0.0, 0.0
@@ -56,17 +56,17 @@ class DataWaitHook(Hook):
 
     @master_only
     def before_train_epoch(self, runner) -> None:
-        """Starts to wait for the first batch."""
+        """Starts waiting for the first batch."""
         self._idle_since = time.perf_counter()
 
     @master_only
     def after_val_epoch(self, runner, metrics=None) -> None:
-        """Starts to wait again: validation between two iterations is not waiting for data."""
+        """Starts waiting again: validation between two iterations is not waiting for data."""
         self._idle_since = time.perf_counter()
 
     @master_only
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Stops to wait."""
+        """Stops waiting."""
         self._busy_since = time.perf_counter()
 
     @master_only
