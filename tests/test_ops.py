@@ -276,6 +276,34 @@ def test_dynamic_dwconv2d_is_a_sum_over_shifted_images():
             assert_close(ops.dynamic_dwconv2d(x, weight, delta, bias), expected)
 
 
+def dwconv_norm_inputs(**shape):
+    return (*dwconv_inputs(**shape), randn(6), randn(6))
+
+
+def dwconv_norm(*inputs):
+    return torch.cat(ops.dwconv_norm(*inputs, eps=0.1))
+
+
+def static_dwconv_norm(x, weight, *inputs):
+    return dwconv_norm(x, weight, None, *inputs)
+
+
+@pytest.mark.parametrize('grid', GRIDS)
+def test_dwconv_norm_backends_agree(grid):
+    x, weight, delta, *rest = dwconv_norm_inputs(h=grid[0], w=grid[1])
+    assert_backends_agree(dwconv_norm, (x, weight, delta, *rest))
+    assert_backends_agree(static_dwconv_norm, (x, weight, *rest))
+
+
+def test_dwconv_norm_is_a_residual_convolution_and_its_norm():
+    x, weight, delta, bias, norm_weight, norm_bias = dwconv_norm_inputs()
+    y, normed = ops.dwconv_norm(x, weight, delta, bias, norm_weight, norm_bias, eps=0.1)
+    assert_close(y, x + ops.dynamic_dwconv2d(x, weight, delta, bias))
+    centered = y - y.mean(-1, keepdim=True)
+    unit = centered / (centered.square().mean(-1, keepdim=True) + 0.1).sqrt()
+    assert_close(normed, unit * norm_weight + norm_bias)
+
+
 @pytest.mark.parametrize(
     ('function', 'make_inputs', 'index', 'wrong_shape'),
     [
@@ -299,6 +327,10 @@ def test_dynamic_dwconv2d_is_a_sum_over_shifted_images():
         (ops.dynamic_dwconv2d, dwconv_inputs, 2, (1, 6, 3, 3)),
         (ops.dynamic_dwconv2d, dwconv_inputs, 2, (3, 6, 5, 5)),
         (ops.dynamic_dwconv2d, dwconv_inputs, 3, (1,)),
+        (dwconv_norm, dwconv_norm_inputs, 0, (3, 6, 7, 3)),
+        (dwconv_norm, dwconv_norm_inputs, 2, (1, 6, 3, 3)),
+        (dwconv_norm, dwconv_norm_inputs, 4, (1,)),
+        (dwconv_norm, dwconv_norm_inputs, 5, (3,)),
     ],
 )
 def test_mismatched_shapes_are_named(function, make_inputs, index, wrong_shape):

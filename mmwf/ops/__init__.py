@@ -20,6 +20,7 @@ __all__ = [
     'bilateral_weight',
     'dense',
     'dwconv2d',
+    'dwconv_norm',
     'dynamic_dwconv2d',
     'dynamic_linear',
     'get_backend',
@@ -209,6 +210,26 @@ def mlp(
     return BACKENDS[_current].mlp(x, weight1, delta, bias1, weight2, bias2, approximate)
 
 
+def _check_dwconv(x, weight, delta, bias) -> None:
+    c, k = weight.shape[0], weight.shape[-1]
+    expected, updates = '', {}
+    if delta is not None:
+        expected, updates = ' delta (B, C, K, K),', dict(delta=delta)
+    _check(
+        x.dim() == 4
+        and x.shape[-1] == c
+        and weight.shape == (c, 1, k, k)
+        and k % 2 == 1
+        and (delta is None or delta.shape == (x.shape[0], c, k, k))
+        and bias.shape == (c,),
+        f'x (B, H, W, C), weight (C, 1, K, K) with K odd,{expected} bias (C,)',
+        x=x,
+        weight=weight,
+        **updates,
+        bias=bias,
+    )
+
+
 def dwconv2d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Convolves all images with the same depthwise kernel.
 
@@ -225,18 +246,7 @@ def dwconv2d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Raises:
         ValueError: If the shapes do not match.
     """
-    c, k = weight.shape[0], weight.shape[-1]
-    _check(
-        x.dim() == 4
-        and x.shape[-1] == c
-        and weight.shape == (c, 1, k, k)
-        and k % 2 == 1
-        and bias.shape == (c,),
-        'x (B, H, W, C), weight (C, 1, K, K) with K odd, bias (C,)',
-        x=x,
-        weight=weight,
-        bias=bias,
-    )
+    _check_dwconv(x, weight, None, bias)
     return BACKENDS[_current].dwconv2d(x, weight, bias)
 
 
@@ -257,18 +267,46 @@ def dynamic_dwconv2d(x: Tensor, weight: Tensor, delta: Tensor, bias: Tensor) -> 
     Raises:
         ValueError: If the shapes do not match.
     """
-    c, k = weight.shape[0], weight.shape[-1]
-    _check(
-        x.dim() == 4
-        and x.shape[-1] == c
-        and weight.shape == (c, 1, k, k)
-        and k % 2 == 1
-        and delta.shape == (x.shape[0], c, k, k)
-        and bias.shape == (c,),
-        'x (B, H, W, C), weight (C, 1, K, K) with K odd, delta (B, C, K, K), bias (C,)',
-        x=x,
-        weight=weight,
-        delta=delta,
-        bias=bias,
-    )
+    _check_dwconv(x, weight, delta, bias)
     return BACKENDS[_current].dynamic_dwconv2d(x, weight, delta, bias)
+
+
+def dwconv_norm(
+    x: Tensor,
+    weight: Tensor,
+    delta: Tensor | None,
+    bias: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    *,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """Computes a residual depthwise convolution and the LayerNorm after it.
+
+        y = x + dwconv(x)        normed = LayerNorm(y)
+
+    Args:
+        x: Tokens, (B, H, W, C).
+        weight: Static kernel, (C, 1, K, K) with K odd.
+        delta: Kernel update of each image, (B, C, K, K), or None.
+        bias: Bias of the convolution, (C,).
+        norm_weight: Scale of the norm, (C,).
+        norm_bias: Shift of the norm, (C,).
+        eps: Epsilon added to the variance.
+
+    Returns:
+        y and normed, (B, H, W, C) each.
+
+    Raises:
+        ValueError: If the shapes do not match.
+    """
+    _check_dwconv(x, weight, delta, bias)
+    _check(
+        norm_weight.shape == norm_bias.shape == x.shape[-1:],
+        'x (B, H, W, C), norm_weight (C,), norm_bias (C,)',
+        x=x,
+        norm_weight=norm_weight,
+        norm_bias=norm_bias,
+    )
+    backend = BACKENDS[_current]
+    return backend.dwconv_norm(x, weight, delta, bias, norm_weight, norm_bias, eps)

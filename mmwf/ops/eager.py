@@ -58,6 +58,14 @@ def _convolve(x, kernel, bias):
     return (opaque_conv if torch.compiler.is_compiling() else conv)(x, kernel, bias)
 
 
+def dwconv_norm(x, weight, delta, bias, norm_weight, norm_bias, eps):
+    if delta is None:
+        y = x + dwconv2d(x, weight, bias)
+    else:
+        y = x + dynamic_dwconv2d(x, weight, delta, bias)
+    return y, F.layer_norm(y, norm_weight.shape, norm_weight, norm_bias, eps)
+
+
 class _GeluLinear(Function):
     """``gelu(x) weight^T + bias``, which computes the GELU again instead of keeping it."""
 

@@ -50,6 +50,14 @@ def dynamic_dwconv2d(x, weight, delta, bias):
     return torch.stack(outputs)
 
 
+def dwconv_norm(x, weight, delta, bias, norm_weight, norm_bias, eps):
+    if delta is None:
+        y = x + dwconv2d(x, weight, bias)
+    else:
+        y = x + dynamic_dwconv2d(x, weight, delta, bias)
+    return y, F.layer_norm(y, norm_weight.shape, norm_weight, norm_bias, eps)
+
+
 def mlp(x, weight1, delta, bias1, weight2, bias2, approximate):
     hidden = x @ weight1 + bias1 if delta is None else dynamic_linear(x, weight1, delta, bias1)
     return F.gelu(hidden, approximate=approximate) @ weight2.T + bias2

@@ -7,7 +7,15 @@ from torch import nn
 from torch.testing import assert_close
 from torchvision.ops import StochasticDepth
 
-from mmwf.models.layers import DropPath, DWConv2d, DynamicBlock, Mlp, PatchEmbed, StaticBlock
+from mmwf.models.layers import (
+    DropPath,
+    DWConv2d,
+    DynamicBlock,
+    DynamicDWConv2d,
+    Mlp,
+    PatchEmbed,
+    StaticBlock,
+)
 
 GRIDS = [(1, 1), (1, 7), (5, 1), (7, 5)]
 
@@ -140,3 +148,46 @@ def test_drop_path_acts_on_the_mlp_branch_only(block_type):
     out = block(torch.ones(64, 1, 1, 1)).flatten()
     assert set(out.tolist()) == {3.0, 3.0 + 2 * 15.0}  # MLP dropped or doubled, dwconv always
     assert set(block.eval()(torch.ones(64, 1, 1, 1)).flatten().tolist()) == {18.0}
+
+
+def layer_by_layer(block, x):
+    if isinstance(block, DynamicBlock):
+        x = block.norm1(x)
+    x = x + block.dwconv(x)
+    return x + block.mlp(block.norm2(x))
+
+
+def small_block(dynamic):
+    dwconv = DynamicDWConv2d(4) if dynamic else DWConv2d(4)
+    mlp = Mlp(nn.Linear(4, 8), nn.Linear(8, 4))
+    return StaticBlock(dwconv=dwconv, norm2=nn.LayerNorm(4, eps=0.1), mlp=mlp)
+
+
+@pytest.mark.parametrize('dynamic', [False, True])
+@pytest.mark.parametrize('autocast', [False, True])
+def test_a_block_computes_what_its_layers_compute(dynamic, autocast):
+    block, x = small_block(dynamic), torch.randn(2, 5, 3, 4)
+    results = []
+    for forward in (block, lambda x: layer_by_layer(block, x)):
+        with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+            out = forward(x)
+        results.append([out, *torch.autograd.grad(out.float().sum(), block.parameters())])
+    for actual, expected in zip(*results, strict=True):
+        assert actual.dtype == expected.dtype
+        assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize('name', ['dwconv', 'norm2'])
+def test_a_block_calls_layers_that_have_hooks_or_were_replaced(name):
+    block, x, calls = small_block(dynamic=False), torch.randn(2, 5, 3, 4), []
+    with block.get_submodule(name).register_forward_hook(lambda *args: calls.append(args)):
+        block(x)
+    assert len(calls) == 1
+    setattr(block, name, Scale(2))
+    assert_close(block(x), layer_by_layer(block, x))
+
+
+def test_a_block_accepts_a_norm_without_bias():
+    block, x = small_block(dynamic=False), torch.randn(2, 5, 3, 4)
+    block.norm2 = nn.LayerNorm(4, bias=False)
+    assert_close(block(x), layer_by_layer(block, x))

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from mmwf import ops
 
-from .basic import DropPath
+from .basic import DropPath, DWConv2d
+from .dynamic_dwconv import DynamicDWConv2d
 from .dynamic_linear import DynamicLinear
 
 
@@ -74,6 +75,9 @@ class Mlp(nn.Module):
 class StaticBlock(nn.Module):
     """A block with static weights: a residual depthwise convolution, then a residual MLP.
 
+    With a plain convolution and norm it calls :func:`mmwf.ops.dwconv_norm`. Layers that were
+    replaced or have hooks are called one by one.
+
     Note:
         There is no norm before the convolution, and drop path acts on the MLP branch only. The
         released weights require both.
@@ -96,8 +100,26 @@ class StaticBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
-        x = x + self.dwconv(x)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x, normed = self._mix(x)
+        return x + self.drop_path(self.mlp(normed))
+
+    def _mix(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the tokens after the convolution, and their norm."""
+        conv, norm = self.dwconv, self.norm2
+        if not self._is_plain():
+            x = x + conv(x)
+            return x, norm(x)
+        delta = conv.predictor(x) if isinstance(conv, DynamicDWConv2d) else None
+        return ops.dwconv_norm(
+            x, conv.weight, delta, conv.bias, norm.weight, norm.bias, eps=norm.eps
+        )
+
+    def _is_plain(self) -> bool:
+        return (
+            _is_plain(self.dwconv, DWConv2d, DynamicDWConv2d)
+            and _is_plain(self.norm2, nn.LayerNorm)
+            and self.norm2.bias is not None
+        )
 
 
 class DynamicBlock(StaticBlock):
