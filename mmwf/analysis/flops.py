@@ -42,7 +42,7 @@ FREE = {
     getattr(aten, name)
     for name in """
     native_layer_norm native_batch_norm native_group_norm linalg_vector_norm
-    gelu silu relu relu_ sigmoid tanh _softmax
+    gelu gelu_ silu relu relu_ sigmoid tanh _softmax
     avg_pool2d max_pool2d_with_indices _adaptive_avg_pool2d mean sum
     upsample_bilinear2d upsample_bicubic2d upsample_nearest2d
     add add_ sub mul mul_ div pow sqrt rsqrt clamp clamp_min exp cos sin embedding
