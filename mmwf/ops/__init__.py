@@ -120,7 +120,7 @@ def normalize_weight(delta: Tensor | LowRank, dim: int | tuple[int, ...]) -> Ten
     if isinstance(delta, LowRank):
         if dim != 1:
             raise ValueError(f'Expected dim=1 for factors of a weight update, got {dim}.')
-        return delta.normalized()
+        return BACKENDS[_current].normalize_low_rank(delta)
     return delta / (torch.linalg.vector_norm(delta, dim=dim, keepdim=True) + 1)
 
 

@@ -13,6 +13,8 @@ from .low_rank import LowRank
 
 aten = torch.ops.aten
 
+normalize_low_rank = LowRank.normalized
+
 
 def bilateral_weight(a, p, u, v, scale):
     # Scaled before the products: in fp16 the unscaled sum over the tokens overflows.
@@ -35,9 +37,7 @@ def _low_rank_linear(x, weight, delta, bias):
     # that of the tokens with one factor after the other N (C + D). Measured on a CPU, the second is
     # faster up to a ratio of 1.6. Compiled code serves all sizes and does not choose.
     if torch.compiler.is_compiling() or n * (c + d) > 1.6 * c * d:
-        update = delta.dense()
-        changed = update + weight if torch.is_grad_enabled() else update.add_(weight)
-        return torch.baddbmm(bias, x, changed)
+        return torch.baddbmm(bias, x, delta.add_to(weight))
     y, projected = F.linear(x, weight.T, bias), x @ delta.left.T
     if torch.is_grad_enabled():
         return torch.baddbmm(y, projected, delta.right)

@@ -24,6 +24,11 @@ class LowRank(NamedTuple):
         """Returns the update, (B, C, D)."""
         return self.left.T @ self.right
 
+    def add_to(self, weight: Tensor) -> Tensor:
+        """Returns a weight (C, D) plus the update, (B, C, D)."""
+        update = self.dense()
+        return update + weight if torch.is_grad_enabled() else update.add_(weight)
+
     def normalized(self) -> 'LowRank':
         """Divides each column by its norm + 1, as :func:`.normalize_weight` with ``dim=1``.
 

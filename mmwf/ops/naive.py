@@ -10,7 +10,9 @@ R and S hidden widths of the two bilateral branches, K kernel size.
 import torch
 import torch.nn.functional as F
 
-from .low_rank import dense
+from .low_rank import LowRank, dense
+
+normalize_low_rank = LowRank.normalized
 
 
 def bilateral_weight(a, p, u, v, scale):
