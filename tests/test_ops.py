@@ -367,7 +367,7 @@ def test_the_current_backend_is_called(monkeypatch):
 
 
 def test_an_unknown_backend_is_rejected_with_the_known_ones():
-    with pytest.raises(ValueError, match="'eager', 'naive', 'plain'.*'fast'"):
+    with pytest.raises(ValueError, match="'eager', 'naive', 'plain', 'triton'.*'fast'"):
         ops.set_backend('fast')
     assert ops.get_backend() == 'eager'
 

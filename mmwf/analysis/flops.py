@@ -18,7 +18,8 @@ from mmwf import ops
 
 aten = torch.ops.aten
 
-#: Counted operations and PyTorch's formulas for them, which give twice the multiply-adds.
+#: Counted operations and PyTorch's formulas for them, which give twice the multiply-adds. The
+#: kernels of :mod:`mmwf.ops` add theirs to ``flop_registry`` when they are loaded.
 COUNTED = {
     operation: flop_registry[operation]
     for operation in (
@@ -48,7 +49,7 @@ FREE = {
     add add_ sub mul mul_ div pow sqrt rsqrt clamp clamp_min exp cos sin embedding
     view _unsafe_view permute transpose t expand unsqueeze squeeze select slice split
     split_with_sizes unbind cat stack constant_pad_nd clone copy_ repeat alias detach _to_copy
-    as_strided_
+    as_strided_ promote_types
     empty zeros ones arange
     """.split()  # noqa: SIM905
 } | {torch.ops.prim.device}
@@ -69,8 +70,9 @@ class MultiplyAddCounter(TorchDispatchMode):
         kwargs = kwargs or {}
         operation = func._overloadpacket
         out = func(*args, **kwargs)
-        if operation in COUNTED:
-            self.total += COUNTED[operation](*args, **kwargs, out_val=out) // 2
+        formula = (flop_registry if func.namespace == 'mmwf' else COUNTED).get(operation)
+        if formula is not None:
+            self.total += formula(*args, **kwargs, out_val=out) // 2
         elif operation not in FREE:
             raise NotImplementedError(
                 f'The cost of {operation} is not known. Add it to COUNTED with a formula, or to '

@@ -1,15 +1,17 @@
 """Functional operations of the dynamic layers.
 
 Each public function checks shapes and calls the current backend: ``'eager'`` (the default),
-``'plain'`` (batched PyTorch, as simple as possible) or ``'naive'`` (a loop over images, the
-reference in tests). A new backend is a module with functions of the same names and one entry in
-``BACKENDS``; layers and state dicts do not change.
+``'plain'`` (batched PyTorch, as simple as possible), ``'naive'`` (a loop over images, the reference
+in tests) or ``'triton'`` (fused kernels; on a GPU: not run). A new backend is a module with
+functions of the same names and one entry in ``BACKENDS``; layers and state dicts do not change.
 """
 
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+from mmwf.errors import UserError
 
 from . import eager, naive, plain
 from .low_rank import LowRank, dense
@@ -30,6 +32,7 @@ __all__ = [
     'use_backend',
 ]
 
+#: ``'triton'`` is added when it is first chosen, since Triton does not exist for all systems.
 BACKENDS = {'naive': naive, 'plain': plain, 'eager': eager}
 _current = 'eager'
 
@@ -43,15 +46,32 @@ def set_backend(name: str) -> None:
     """Sets the backend of all dynamic layers in this process.
 
     Args:
-        name: One of ``BACKENDS``.
+        name: One of ``BACKENDS``, or ``'triton'``.
 
     Raises:
         ValueError: If the backend is unknown.
+        UserError: If the backend needs Triton and it is not installed.
     """
     global _current
+    if name == 'triton':
+        _load_triton()
     if name not in BACKENDS:
-        raise ValueError(f'Expected backend to be one of {sorted(BACKENDS)}, got {name!r}.')
+        known = sorted({*BACKENDS, 'triton'})
+        raise ValueError(f'Expected backend to be one of {known}, got {name!r}.')
     _current = name
+
+
+def _load_triton() -> None:
+    try:
+        from . import triton
+    except ModuleNotFoundError as error:
+        if error.name.partition('.')[0] != 'triton':
+            raise
+        raise UserError(
+            "The backend 'triton' needs Triton, which comes with PyTorch for CUDA on Linux "
+            "(pip install triton). Without it, use mmwf.ops.set_backend('eager')."
+        ) from error
+    BACKENDS['triton'] = triton
 
 
 @contextmanager
