@@ -191,3 +191,33 @@ def test_a_block_accepts_a_norm_without_bias():
     block, x = small_block(dynamic=False), torch.randn(2, 5, 3, 4)
     block.norm2 = nn.LayerNorm(4, bias=False)
     assert_close(block(x), layer_by_layer(block, x))
+
+
+def mlp_layer_by_layer(mlp, x):
+    return mlp.drop(mlp.fc2(mlp.drop(mlp.act(mlp.fc1(x)))))
+
+
+@pytest.mark.parametrize('name', ['fc1', 'act', 'fc2', 'drop'])
+def test_an_mlp_calls_layers_that_have_hooks_or_were_replaced(name):
+    mlp, x, calls = Mlp(nn.Linear(4, 8), nn.Linear(8, 4)), torch.randn(2, 5, 3, 4), []
+    with mlp.get_submodule(name).register_forward_hook(lambda *args: calls.append(args)):
+        mlp(x)
+    assert len(calls) == (2 if name == 'drop' else 1)
+    replacement = nn.Sequential(mlp.get_submodule(name), Scale(2))
+    expected = mlp(x)
+    setattr(mlp, name, replacement)
+    assert (mlp(x) - expected).abs().max() > 1e-4
+    assert_close(mlp(x), mlp_layer_by_layer(mlp, x))
+
+
+@pytest.mark.parametrize('biases', [(False, True), (True, False)])
+def test_an_mlp_accepts_linear_layers_without_bias(biases):
+    mlp = Mlp(nn.Linear(4, 8, bias=biases[0]), nn.Linear(8, 4, bias=biases[1]))
+    x = torch.randn(2, 5, 3, 4)
+    assert_close(mlp(x), mlp_layer_by_layer(mlp, x))
+
+
+def test_an_mlp_in_training_applies_its_dropout():
+    mlp, x = Mlp(nn.Linear(4, 8), nn.Linear(8, 4), drop_rate=0.5), torch.ones(4, 8, 8, 4)
+    assert (mlp(x) == 0).float().mean() > 0.3
+    assert (mlp.eval()(x) == 0).sum() == 0

@@ -67,6 +67,8 @@ class Mlp(nn.Module):
             _is_plain(self.fc1, nn.Linear, DynamicLinear)
             and _is_plain(self.act, nn.GELU)
             and _is_plain(self.fc2, nn.Linear)
+            and self.fc1.bias is not None
+            and self.fc2.bias is not None
             and _is_plain(self.drop, nn.Dropout)
             and not (self.training and self.drop.p)
         )
