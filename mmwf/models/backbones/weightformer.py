@@ -245,6 +245,11 @@ class WeightFormer(BaseModule):
         else:
             super().init_weights()
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the blocks are compiled, or will be when they run next."""
+        return self._compiled_shape is not None
+
     def compile_blocks(self) -> None:
         """Compiles the blocks when they run next, as the argument ``compile``.
 
@@ -283,10 +288,10 @@ class WeightFormer(BaseModule):
             H = ceil(height / patch_size) and W = ceil(width / patch_size).
         """
         x = self.init_norm(self.patch_embed(x))  # (B, H, W, C)
-        if self._compiled_shape == ():
-            self._compiled_shape = x.shape
-        elif self._compiled_shape not in (None, x.shape):
-            torch._dynamo.maybe_mark_dynamic(x, (0, 1, 2))
+        if self.is_compiled:
+            self._compiled_shape = self._compiled_shape or x.shape
+            if x.shape != self._compiled_shape:
+                torch._dynamo.maybe_mark_dynamic(x, (0, 1, 2))
         outs = self.blocks(x, self.out_indices, self.with_cp)
         if self.out_indices[-1] == self.depth - 1:
             outs[-1] = self.norm(outs[-1])
