@@ -64,6 +64,11 @@ def test_a_section_passes_on_a_cpu(context, name):
     assert [check for check in context.checks if check['status'] == 'failed'] == []
 
 
+def test_the_kernels_section_needs_a_gpu(context):
+    get_section('kernels')(context)
+    assert [check['status'] for check in context.checks] == ['skipped']
+
+
 def test_a_wrong_operation_fails_the_section(context, monkeypatch):
     right = eager.dynamic_linear
     monkeypatch.setattr(eager, 'dynamic_linear', lambda *args: 1.001 * right(*args))

@@ -15,6 +15,7 @@ SECTIONS = {
     'golden': 'numerics',
     'precision': 'numerics',
     'operations': 'numerics',
+    'kernels': 'numerics',
     'training': 'training',
     'mmcv_ops': 'training',
     'quickstart': 'runs',

@@ -181,27 +181,48 @@ def _compare_with_naive(context: Context, name: str, function, inputs, **kwargs)
     context.add_error(f'{name}: output and gradients', error, 1e-4)
 
 
+def _compare_operations(context: Context, b: int, h: int, w: int, c: int, d: int, r: int) -> None:
+    """Compares every operation with the naive backend in float64."""
+
+    def compare(function, *shapes: tuple[int, ...], **kwargs) -> None:
+        inputs = [torch.randn(shape) for shape in shapes]
+        _compare_with_naive(context, function.__name__, function, inputs, **kwargs)
+
+    def dwconv_norm(*inputs: Tensor) -> Tensor:
+        return torch.cat(ops.dwconv_norm(*inputs, eps=1e-6), dim=-1)
+
+    compare(ops.bilateral_weight, (b, h * w, r), (b, h * w, d), (r, c), (d, d), scale=1 / (h * w))
+    compare(ops.dynamic_linear, (b, h, w, c), (c, d), (b, c, d), (d,))
+    compare(ops.mlp, (b, h, w, c), (c, d), (b, c, d), (d,), (c, d), (c,))
+    compare(ops.dwconv2d, (b, h, w, c), (c, 1, 3, 3), (c,))
+    kernels = (c, 1, 3, 3), (b, c, 3, 3), (c,)
+    compare(ops.dynamic_dwconv2d, (b, h, w, c), *kernels)
+    compare(dwconv_norm, (b, h, w, c), *kernels, (c,), (c,))
+
+
+def kernels(context: Context) -> None:
+    """Compares the Triton kernels with the naive backend in float64."""
+    if context.is_toy:
+        context.skip('Triton kernels', 'needs a GPU')
+        return
+    torch.manual_seed(0)
+    with matmul_precision('highest'), ops.use_backend('triton'):
+        _compare_operations(context, 4, 28, 37, 192, 768, 48)
+
+
 def operations(context: Context) -> None:
     """Compares every operation and weight predictor with the naive backend in float64."""
     torch.manual_seed(0)
     b, h, w, c, d, r = (2, 5, 7, 8, 28, 4) if context.is_toy else (4, 28, 37, 192, 768, 48)
-    randn = torch.randn
     with matmul_precision('highest'):
-        inputs = randn(b, h * w, r), randn(b, h * w, d), randn(r, c), randn(d, d)
-        _compare_with_naive(
-            context, 'bilateral_weight', ops.bilateral_weight, inputs, scale=1 / (h * w)
-        )
-        inputs = randn(b, h, w, c), randn(c, d), randn(b, c, d), randn(d)
-        _compare_with_naive(context, 'dynamic_linear', ops.dynamic_linear, inputs)
-        inputs = randn(b, h, w, c), randn(c, 1, 3, 3), randn(b, c, 3, 3), randn(c)
-        _compare_with_naive(context, 'dynamic_dwconv2d', ops.dynamic_dwconv2d, inputs)
+        _compare_operations(context, b, h, w, c, d, r)
         layers = {
             f'linear predictor {n}': DynamicLinear(c, d, predictor=n) for n in LINEAR_PREDICTORS
         }
         layers |= {
             f'dwconv predictor {n}': DynamicDWConv2d(c, predictor=n) for n in DWCONV_PREDICTORS
         }
-        tokens = randn(b, h, w, c)
+        tokens = torch.randn(b, h, w, c)
         for name, layer in layers.items():
             for parameter in layer.parameters():
                 nn.init.normal_(parameter, std=0.1)
