@@ -73,7 +73,7 @@ def _backward(grad: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, 
     )
     return (
         _as_tokens(grad_image, b, c).contiguous(),
-        grad_weight.contiguous().view_as(kernel),
+        torch.empty_like(kernel).copy_(grad_weight.view(kernel.shape)),  # DDP compares the strides
         grad_bias.view(images, c).sum(dim=0),
     )
 
@@ -82,7 +82,7 @@ def _backward(grad: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, 
 def _(grad, x, kernel):
     return (
         torch.empty_like(x, memory_format=torch.contiguous_format),
-        torch.empty_like(kernel, memory_format=torch.contiguous_format),
+        torch.empty_like(kernel),
         x.new_empty(x.shape[-1]),
     )
 

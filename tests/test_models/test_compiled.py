@@ -49,6 +49,15 @@ def test_single_images_among_larger_batches_need_one_more_program(counter):
     assert counter.frame_count == 3
 
 
+def test_compiled_gradients_have_the_strides_of_their_weights():
+    torch._dynamo.reset()
+    model = WeightFormer(ARCH, compile=True)
+    model.blocks.compile(backend='aot_eager')
+    model(torch.randn(2, 3, 64, 64))[0].sum().backward()
+    for name, parameter in model.named_parameters():  # else DDP warns
+        assert parameter.grad.stride() == parameter.stride(), name
+
+
 def test_gradient_checkpointing_can_be_compiled(counter):
     model = WeightFormer(ARCH, compile=True, with_cp=True)
     model.blocks.compile(backend=counter, fullgraph=True)
