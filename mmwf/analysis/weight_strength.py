@@ -37,7 +37,8 @@ def record_weight_strength(model: nn.Module) -> Iterator[dict[str, list[Tensor]]
     def watch(name: str, layer: nn.Module):
         @torch.no_grad()
         def hook(predictor, inputs, delta):
-            norm = torch.linalg.vector_norm(ops.dense(delta).flatten(1), dim=1)
+            with torch.autocast(layer.weight.device.type, enabled=False):
+                norm = torch.linalg.vector_norm(ops.dense(delta).flatten(1), dim=1)
             strength[name].append(norm / torch.linalg.vector_norm(layer.weight))
 
         return layer.predictor.register_forward_hook(hook)

@@ -37,9 +37,10 @@ def conv(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     b, c, images = x.shape[0], x.shape[-1], kernel.shape[0]
     image = _as_image(x, images > 1)
     padding = kernel.shape[-1] // 2
-    # A group per image and channel.
-    weight, bias = kernel.flatten(0, 1), bias.repeat(images)
-    y = F.conv2d(image, weight, bias, padding=padding, groups=images * c)
+    # A group per image and channel. Of one kernel, squeeze keeps the strides of the gradient, which
+    # DDP compares with those of the weight.
+    weight = kernel.flatten(0, 1) if images > 1 else kernel.squeeze(0)
+    y = F.conv2d(image, weight, bias.repeat(images), padding=padding, groups=images * c)
     return _as_tokens(y, b, c)
 
 

@@ -92,3 +92,14 @@ def test_errors_say_what_was_expected(model):
         measure_weight_strength(nn.Linear(2, 2), [images()])
     with pytest.raises(ValueError, match='at least one image'):
         measure_weight_strength(model, [])
+
+
+def test_the_strength_is_measured_in_fp32_under_autocast(model):
+    model, batch = model.float(), images().float()
+    layer, inputs = model.blocks[1].mlp.fc1, []
+    layer.predictor.register_forward_hook(lambda module, args, out: inputs.append(args[0].float()))
+    with record_weight_strength(model) as strength, torch.autocast('cpu', torch.bfloat16):
+        model(batch)
+    delta = ops.dense(layer.predictor(inputs[0]))
+    expected = delta.flatten(1).norm(dim=1) / layer.weight.norm()
+    assert torch.allclose(strength['blocks.1.mlp.fc1'][0], expected, rtol=1e-5)

@@ -4,6 +4,7 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
+from mmwf import ops
 from mmwf.models.layers import WeightPredictor
 
 from .checks import Context, relative_error
@@ -18,9 +19,14 @@ def _images(context: Context, batch_size: int = 2) -> torch.Tensor:
 def _check_prediction_dtype(context: Context) -> None:
     model = build_backbone(5).to(context.device)
     predicted = set()
+
+    def record(module, inputs, delta) -> None:
+        factors = delta if isinstance(delta, ops.LowRank) else (delta,)
+        predicted.update(factor.dtype for factor in factors)
+
     for module in model.modules():
         if isinstance(module, WeightPredictor):
-            module.register_forward_hook(lambda module, inputs, out: predicted.add(out.dtype))
+            module.register_forward_hook(record)
     with torch.autocast(context.device, torch.bfloat16):
         model(_images(context))
     name = 'weights are predicted in fp32 under bf16 autocast'
