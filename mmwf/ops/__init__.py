@@ -148,7 +148,7 @@ def _check_linear(x, weight, delta, bias) -> None:
     if isinstance(delta, LowRank):
         (c, d), (r, b) = weight.shape, (len(delta.left), x.shape[0])
         matches = delta.left.shape == (r, c) and delta.right.shape == (b, r, d)
-        expected, updates = 'left (R, C), right (B, R, D)', delta._asdict()
+        expected, updates = 'left (R, C), right (B, R, D)', dict(left=delta.left, right=delta.right)
     else:
         matches = delta.shape == (x.shape[0], *weight.shape)
         expected, updates = 'delta (B, C, D)', dict(delta=delta)

@@ -25,6 +25,13 @@ def counter():
     torch._dynamo.reset()
 
 
+counts = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split('.')[:2])) < (2, 11),
+    reason='counted with torch 2.11; torch 2.6 compiles more programs',
+)
+
+
+@counts
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('batch_sizes', [(1,), (2, 17, 3, 16)])
 @pytest.mark.parametrize('out_indices', [-1, (0, 2)])
@@ -40,6 +47,7 @@ def test_ten_image_sizes_need_one_recompilation(counter, batch_sizes, training, 
     assert counter.frame_count == 2
 
 
+@counts
 def test_single_images_among_larger_batches_need_one_more_program(counter):
     model = WeightFormer(ARCH, compile=True).eval()
     model.blocks.compile(backend=counter, fullgraph=True)

@@ -4,13 +4,14 @@ Triton's interpreter (``TRITON_INTERPRET=1``) runs kernels on the CPU, for tests
 so there kernels read and write fp32 instead, and PyTorch rounds their results.
 """
 
+import os
+
 import torch
-import triton
 from torch import Tensor
 
 from mmwf.errors import UserError
 
-INTERPRETED = triton.knobs.runtime.interpret
+INTERPRETED = os.environ.get('TRITON_INTERPRET', '').lower() in ('1', 'true', 'yes', 'on', 'y')
 #: The types that the kernels read and write. They sum in fp32.
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
