@@ -20,6 +20,8 @@ from toy_heads import write_panoptic
 from mmwf.commands import test as test_tool
 from mmwf.commands import train as train_tool
 from mmwf.datasets.checks import check_coco
+from mmwf.datasets.checks.coco_panoptic import check_maps
+from mmwf.errors import UserError
 from mmwf.libraries import import_task_library
 
 FOLDER = Path(__file__).parents[1] / 'configs/detection'
@@ -249,3 +251,9 @@ def test_the_head_is_that_of_mmdets_config(name, path, expected):
     for key in ('backbone', 'neck', 'data_preprocessor'):
         theirs.pop(key, None)
     assert set(differences(ours, theirs)) == expected
+
+
+def test_panoptic_maps_that_are_elsewhere_are_named(tmp_path):
+    dataset = dict(data_root=str(tmp_path), data_prefix=dict(seg='maps'))
+    with pytest.raises(UserError, match=f'no folder {tmp_path}/maps with the panoptic maps'):
+        check_maps('train_dataloader', dataset, tmp_path / 'a.json', dict(images=[]))

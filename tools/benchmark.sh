@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures speed and memory of WeightFormer beside DeiT, ConvNeXt and ResNet of similar cost, and writes a
-# report: about an hour on two CPU cores.
+# report.
 #
 #   bash tools/benchmark.sh [REPORT]        (default: docs/benchmarks.md)
 #

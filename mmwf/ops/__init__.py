@@ -4,16 +4,19 @@ Each public function checks shapes and calls the current backend: ``'eager'`` (t
 ``'plain'`` (batched PyTorch, as simple as possible), ``'naive'`` (a loop over images, the reference
 in tests) or ``'triton'`` (fused kernels; on a GPU: not run). A new backend is a module with
 functions of the same names and one entry in ``BACKENDS``; layers and state dicts do not change.
+Without ``normalize_low_rank`` or the functions of ``composed.py``, they are composed of others.
 """
 
+from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from mmwf.errors import UserError
 
-from . import eager, naive, plain
+from . import composed, eager, naive, plain
 from .low_rank import LowRank, dense
 
 __all__ = [
@@ -91,6 +94,11 @@ def _check(condition: bool, expected: str, **tensors: Tensor) -> None:
         raise ValueError(f'Expected {expected}; got {got}.')
 
 
+def _fused_or_composed(name: str) -> Callable:
+    backend = BACKENDS[_current]
+    return getattr(backend, name, None) or partial(getattr(composed, name), backend)
+
+
 def bilateral_weight(
     a: Tensor, p: Tensor, u: Tensor, v: Tensor, *, scale: float
 ) -> Tensor | LowRank:
@@ -140,7 +148,7 @@ def normalize_weight(delta: Tensor | LowRank, dim: int | tuple[int, ...]) -> Ten
     if isinstance(delta, LowRank):
         if dim != 1:
             raise ValueError(f'Expected dim=1 for factors of a weight update, got {dim}.')
-        return BACKENDS[_current].normalize_low_rank(delta)
+        return getattr(BACKENDS[_current], 'normalize_low_rank', LowRank.normalized)(delta)
     return delta / (torch.linalg.vector_norm(delta, dim=dim, keepdim=True) + 1)
 
 
@@ -227,7 +235,8 @@ def mlp(
         weight2=weight2,
         bias2=bias2,
     )
-    return BACKENDS[_current].mlp(x, weight1, delta, bias1, weight2, bias2, approximate)
+    function = _fused_or_composed('mlp')
+    return function(x, weight1, delta, bias1, weight2, bias2, approximate)
 
 
 def _check_dwconv(x, weight, delta, bias) -> None:
@@ -328,5 +337,5 @@ def dwconv_norm(
         norm_weight=norm_weight,
         norm_bias=norm_bias,
     )
-    backend = BACKENDS[_current]
-    return backend.dwconv_norm(x, weight, delta, bias, norm_weight, norm_bias, eps)
+    function = _fused_or_composed('dwconv_norm')
+    return function(x, weight, delta, bias, norm_weight, norm_bias, eps)

@@ -13,8 +13,6 @@ from .low_rank import LowRank
 
 aten = torch.ops.aten
 
-normalize_low_rank = LowRank.normalized
-
 
 def bilateral_weight(a, p, u, v, scale):
     # Scaled before the products: in fp16 the unscaled sum over the tokens overflows.
@@ -39,9 +37,10 @@ def _low_rank_linear(x, weight, delta, bias):
     if torch.compiler.is_compiling() or n * (c + d) > 1.6 * c * d:
         return torch.baddbmm(bias, x, delta.add_to(weight))
     y, projected = F.linear(x, weight.T, bias), x @ delta.left.T
+    right = delta.right.to(y.dtype)  # under autocast in fp32, and autocast skips baddbmm_
     if torch.is_grad_enabled():
-        return torch.baddbmm(y, projected, delta.right)
-    return y.baddbmm_(projected, delta.right)
+        return torch.baddbmm(y, projected, right)
+    return y.baddbmm_(projected, right)
 
 
 def dwconv2d(x, weight, bias):
@@ -56,14 +55,6 @@ def _convolve(x, kernel, bias):
     # PyTorch chooses among its convolutions by the sizes, and every choice would become a condition
     # of the compiled program.
     return (opaque_conv if torch.compiler.is_compiling() else conv)(x, kernel, bias)
-
-
-def dwconv_norm(x, weight, delta, bias, norm_weight, norm_bias, eps):
-    if delta is None:
-        y = x + dwconv2d(x, weight, bias)
-    else:
-        y = x + dynamic_dwconv2d(x, weight, delta, bias)
-    return y, F.layer_norm(y, norm_weight.shape, norm_weight, norm_bias, eps)
 
 
 class _GeluLinear(Function):

@@ -10,9 +10,7 @@ R and S hidden widths of the two bilateral branches, K kernel size.
 import torch
 import torch.nn.functional as F
 
-from .low_rank import LowRank, dense
-
-normalize_low_rank = LowRank.normalized
+from .low_rank import dense
 
 
 def bilateral_weight(a, p, u, v, scale):
@@ -50,16 +48,3 @@ def dynamic_dwconv2d(x, weight, delta, bias):
         )
         outputs.append(y_i[0].permute(1, 2, 0))  # (H, W, C)
     return torch.stack(outputs)
-
-
-def dwconv_norm(x, weight, delta, bias, norm_weight, norm_bias, eps):
-    if delta is None:
-        y = x + dwconv2d(x, weight, bias)
-    else:
-        y = x + dynamic_dwconv2d(x, weight, delta, bias)
-    return y, F.layer_norm(y, norm_weight.shape, norm_weight, norm_bias, eps)
-
-
-def mlp(x, weight1, delta, bias1, weight2, bias2, approximate):
-    hidden = x @ weight1 + bias1 if delta is None else dynamic_linear(x, weight1, delta, bias1)
-    return F.gelu(hidden, approximate=approximate) @ weight2.T + bias2

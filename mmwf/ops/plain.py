@@ -7,17 +7,9 @@ Shapes as in ``naive.py``.
 import torch.nn.functional as F
 
 from .low_rank import dense
-from .naive import dwconv2d, normalize_low_rank
+from .naive import dwconv2d
 
-__all__ = [
-    'bilateral_weight',
-    'dwconv2d',
-    'dwconv_norm',
-    'dynamic_dwconv2d',
-    'dynamic_linear',
-    'mlp',
-    'normalize_low_rank',
-]
+__all__ = ['bilateral_weight', 'dwconv2d', 'dynamic_dwconv2d', 'dynamic_linear']
 
 
 def bilateral_weight(a, p, u, v, scale):
@@ -41,16 +33,3 @@ def dynamic_dwconv2d(x, weight, delta, bias):
         groups=b * c,
     )
     return y.view(b, c, h, w).permute(0, 2, 3, 1)
-
-
-def dwconv_norm(x, weight, delta, bias, norm_weight, norm_bias, eps):
-    if delta is None:
-        y = x + dwconv2d(x, weight, bias)
-    else:
-        y = x + dynamic_dwconv2d(x, weight, delta, bias)
-    return y, F.layer_norm(y, norm_weight.shape, norm_weight, norm_bias, eps)
-
-
-def mlp(x, weight1, delta, bias1, weight2, bias2, approximate):
-    hidden = x @ weight1 + bias1 if delta is None else dynamic_linear(x, weight1, delta, bias1)
-    return F.gelu(hidden, approximate=approximate) @ weight2.T + bias2

@@ -12,6 +12,7 @@ from mmwf.models.layers import (
     DWConv2d,
     DynamicBlock,
     DynamicDWConv2d,
+    DynamicLinear,
     Mlp,
     PatchEmbed,
     StaticBlock,
@@ -175,6 +176,19 @@ def test_a_block_computes_what_its_layers_compute(dynamic, autocast):
     for actual, expected in zip(*results, strict=True):
         assert actual.dtype == expected.dtype
         assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize('grid', [(2, 2), (12, 12)])  # both orders of the low-rank product
+@pytest.mark.parametrize('layer', ['linear', 'dwconv'])
+def test_dynamic_layers_infer_under_autocast(grid, layer, randomize):
+    block = small_block(dynamic=layer == 'dwconv')
+    if layer == 'linear':
+        block.mlp.fc1 = DynamicLinear(4, 8)
+    randomize(block)
+    x = torch.randn(2, *grid, 4)
+    expected = block.eval()(x)
+    with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16):
+        assert_close(block(x).float(), expected, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize('name', ['dwconv', 'norm2'])

@@ -69,8 +69,8 @@ def check_maps(loader: str, dataset: dict, path: Path, content: dict) -> None:
         content: Its content, from :func:`flatten_segments`.
 
     Raises:
-        UserError: If a map does not exist or cannot be read, is not of the size of its image, or
-            lacks a segment.
+        UserError: If the folder or a map does not exist, or a map cannot be read, is not of the
+            size of its image, or lacks a segment.
     """
     folder = (dataset.get('data_prefix') or {}).get('seg')
     if not folder:
@@ -78,6 +78,8 @@ def check_maps(loader: str, dataset: dict, path: Path, content: dict) -> None:
             f'{loader}: expected dataset.data_prefix.seg, the folder of the maps of {path}.'
         )
     folder = Path(dataset.get('data_root') or '') / folder
+    if not folder.is_dir():
+        raise UserError(f'{loader}: there is no folder {folder} with the panoptic maps of {path}.')
     images, names = content['images'], {entry.name for entry in os.scandir(folder)}
     # mmdet derives the name of the map from that of the image.
     maps = [image['file_name'].replace('.jpg', '.png') for image in images]

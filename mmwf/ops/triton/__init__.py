@@ -12,7 +12,7 @@ Note:
 
 import torch
 
-from .. import eager
+from .. import composed, eager
 from ..low_rank import LowRank
 from . import dwconv, fused_mlp, predictor
 from .launch import DTYPES, autocast_dtype
@@ -29,7 +29,7 @@ def bilateral_weight(a, p, u, v, scale):
 def normalize_low_rank(delta):
     left, right = delta
     if right.dtype not in DTYPES or len(left) > predictor.MAX_RANK:
-        return eager.normalize_low_rank(delta)
+        return delta.normalized()
     left = left.float()
     return LowRank(delta.left, predictor.normalize(right, left @ left.T))
 
@@ -56,7 +56,7 @@ def dynamic_dwconv2d(x, weight, delta, bias):
 
 def dwconv_norm(x, weight, delta, bias, norm_weight, norm_bias, eps):
     if x.dtype not in DTYPES:
-        return eager.dwconv_norm(x, weight, delta, bias, norm_weight, norm_bias, eps)
+        return composed.dwconv_norm(eager, x, weight, delta, bias, norm_weight, norm_bias, eps)
     dtype = torch.promote_types(x.dtype, autocast_dtype(x))
     # Autocast computes norms in fp32 on a GPU, but not on the CPU.
     autocast = x.is_cuda and torch.is_autocast_enabled('cuda')
