@@ -14,7 +14,9 @@ __all__ = ['__version__']
 # Must come before mmdet and mmseg, which import mmcv.ops and panopticapi.
 mmcv_ext.install()
 panopticapi.install()
-# From here on MMEngine, too, reads checkpoints without executing code in them.
+# From here on MMEngine, too, writes local files completely or not at all, ...
+checkpoints.install_writer()
+# ... and reads checkpoints without executing code in them.
 libraries.after_import('mmengine.runner.checkpoint', checkpoints.install)
 # Configs may write type='WeightFormer' without a scope.
 placeholders.register()

@@ -11,6 +11,7 @@ PACKAGE = ROOT / 'mmwf'
 #: Each room imports from the rooms above it only. Modules of the top level are rooms too.
 ROOMS = (
     'errors',
+    'files',
     'version',
     'families',
     'registry',

@@ -7,6 +7,7 @@ from .matching import (
     match_keys,
 )
 from .reading import check_checkpoint, install, read_checkpoint
+from .writing import install_writer, save_checkpoint
 
 __all__ = [
     'KeyMatch',
@@ -14,8 +15,10 @@ __all__ = [
     'check_pretrained',
     'hash_weights',
     'install',
+    'install_writer',
     'is_pretrained',
     'load_pretrained_backbone',
     'match_keys',
     'read_checkpoint',
+    'save_checkpoint',
 ]

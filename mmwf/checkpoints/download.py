@@ -1,51 +1,131 @@
 """Downloading checkpoints from URLs and from the Hugging Face hub."""
 
 import hashlib
-import os
+import logging
 import re
-import shutil
 import urllib.request
+from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlparse
+from urllib.parse import urldefrag, urlparse
 
 import torch
 from filelock import FileLock
 from mmengine.logging import print_log
 
 from mmwf.errors import UserError
+from mmwf.files import atomic_write
 
 HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})\.[^.]+$')  # the convention of torch.hub
+HASH_IN_FRAGMENT = re.compile(r'sha256=([0-9a-fA-F]{8,64})')
+
+
+def is_url(path: str) -> bool:
+    """Returns whether a path is a web address."""
+    return path.startswith(('http://', 'https://'))
+
+
+def cached_file(url: str) -> Path:
+    """Returns where the file behind an address is kept: in ``torch.hub``'s folder of checkpoints.
+
+    The host and a hash of the whole address, without a fragment, precede the name, so that files
+    of the same name on other hosts or in other folders are other files.
+    """
+    address, _ = urldefrag(url)
+    parts = urlparse(address)
+    digest = hashlib.sha256(address.encode()).hexdigest()[:16]
+    host = re.sub(r'[^\w.-]', '_', parts.netloc.rpartition('@')[2])
+    name = PurePosixPath(parts.path).name or 'checkpoint'
+    return Path(torch.hub.get_dir()) / 'checkpoints' / f'{host}-{digest}' / name
+
+
+def _expected_hash(url: str) -> str:
+    """Returns the SHA-256, or its beginning, that an address states; empty if it states none.
+
+    Raises:
+        UserError: If the address has another fragment than ``#sha256=...``.
+    """
+    address, fragment = urldefrag(url)
+    if fragment:
+        if stated := HASH_IN_FRAGMENT.fullmatch(fragment):
+            return stated[1].lower()
+        raise UserError(
+            f'Expected an address that ends in #sha256= and 8 to 64 hexadecimal digits, got {url}.'
+        )
+    in_name = HASH_IN_NAME.search(PurePosixPath(urlparse(address).path).name)
+    return in_name[1] if in_name else ''
+
+
+def _blocks(response) -> Iterator[bytes]:
+    """Reads a response block by block; errors of the network become ValueErrors."""
+    try:
+        while block := response.read(1 << 20):
+            yield block
+    except (OSError, HTTPException) as error:
+        raise ValueError(str(error)) from error
+
+
+def _save(response, file: Path, length: str | None, expected: str) -> None:
+    size, digest = int(length or 0), hashlib.sha256()
+    with atomic_write(file, size) as target:
+        for block in _blocks(response):
+            target.write(block)
+            digest.update(block)
+        if length is not None and target.tell() != size:
+            raise ValueError(f'got {target.tell()} of {size} bytes')
+        if not digest.hexdigest().startswith(expected):
+            raise ValueError(f'its SHA-256 is {digest.hexdigest()}, expected {expected}...')
 
 
 def _download(url: str, file: Path) -> None:
-    """Downloads to a temporary name, checks length and hash, then renames.
+    """Downloads a file; it gets its name once its length and hash have been checked.
 
     Raises:
-        UserError: If the download fails, is incomplete, or does not have the hash in its name.
+        UserError: If the download fails, is incomplete, or does not have the expected hash.
     """
-    partial = file.with_name(f'{file.name}.{os.getpid()}.part')
-    digest = hashlib.sha256()
+    address, expected = urldefrag(url)[0], _expected_hash(url)
     try:
-        with urllib.request.urlopen(url, timeout=60) as response, partial.open('wb') as target:
+        with urllib.request.urlopen(address, timeout=60) as response:
             length = response.headers.get('Content-Length')
             print_log(f'Downloading {url} ({length or "unknown"} bytes) to {file}.', 'current')
-            shutil.copyfileobj(response, target)
-        if length is not None and partial.stat().st_size != int(length):
-            raise OSError(f'got {partial.stat().st_size} of {length} bytes')
-        if expected := HASH_IN_NAME.search(file.name):
-            with partial.open('rb') as content:
-                while block := content.read(1 << 20):
-                    digest.update(block)
-            if not digest.hexdigest().startswith(expected[1]):
-                raise OSError(f'its SHA-256 is {digest.hexdigest()}, expected {expected[1]}...')
-        os.replace(partial, file)
-    except (OSError, ValueError) as error:
+            redirected = response.geturl()
+            if not (expected or address.startswith('https:') and redirected.startswith('https:')):
+                print_log(
+                    f'{url} is not encrypted: anyone between here and the server can replace the '
+                    'file. Use https://, or add #sha256=... to the address.',
+                    'current',
+                    logging.WARNING,
+                )
+            _save(response, file, length, expected)
+    except (OSError, HTTPException, ValueError) as error:
         raise UserError(
-            f'Cannot download {url}: {error}. Try again, or download it elsewhere and put it at '
-            f'{file}.'
+            f'Cannot download {url}: {str(error).removesuffix(".")}. Try again, or download it '
+            f'elsewhere and put it at {file}.'
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def _is_kept(file: Path, expected: str) -> bool:
+    """Whether a file has been downloaded, with the expected hash."""
+    if not file.is_file():
+        return False
+    digest = hashlib.sha256()
+    with file.open('rb') as content:
+        while expected and (block := content.read(1 << 20)):
+            digest.update(block)
+    return not expected or digest.hexdigest().startswith(expected)
+
+
+def _fetch_url(url: str) -> Path:
+    file, expected = cached_file(url), _expected_hash(url)
+    try:
+        if not _is_kept(file, expected):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f'{file}.lock'):
+                if not _is_kept(file, expected):  # nor has another process downloaded it meanwhile
+                    _download(url, file)
+    except OSError as error:
+        raise UserError(f'Cannot keep {url} at {file}: {error}.') from error
+    return file
 
 
 def fetch(path: str) -> Path:
@@ -55,7 +135,8 @@ def fetch(path: str) -> Path:
     without a process group.
 
     Args:
-        path: A local path; ``http(s)://...``, kept in ``torch.hub``'s folder of checkpoints; or
+        path: A local path; ``http(s)://...``, kept at :func:`cached_file` and, with
+            ``#sha256=...`` at its end, compared with this hash or its beginning each time; or
             ``hf://OWNER/NAME`` for ``model.safetensors`` on the hub.
 
     Raises:
@@ -72,12 +153,6 @@ def fetch(path: str) -> Path:
                 f'Cannot download {path}: {reason} Expected hf://OWNER/NAME of a repository with '
                 'model.safetensors. Try again, or download it elsewhere and give the file.'
             ) from error
-    if not path.startswith(('http://', 'https://')):
-        return Path(path).expanduser()
-    file = Path(torch.hub.get_dir()) / 'checkpoints' / PurePosixPath(urlparse(path).path).name
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f'{file}.lock'):
-            if not file.exists():  # another process may have downloaded it meanwhile
-                _download(path, file)
-    return file
+    if is_url(path):
+        return _fetch_url(path)
+    return Path(path).expanduser()

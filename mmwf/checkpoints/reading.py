@@ -5,6 +5,7 @@ names with :func:`read_checkpoint`. So ``load_from``, ``resume`` and
 ``init_cfg=dict(type='Pretrained')`` are safe and accept released weights.
 """
 
+import hashlib
 import io
 import pickle
 import types
@@ -20,8 +21,9 @@ from torch import Tensor
 
 from mmwf.errors import UserError
 
-from .download import fetch
+from .download import fetch, is_url
 from .released_keys import is_released, released_to_mmwf
+from .writing import digest_path
 
 _TENSOR_GLOBALS = {
     ('collections', 'OrderedDict'),
@@ -85,7 +87,7 @@ class _TensorUnpickler(pickle.Unpickler):
         return _Inert
 
 
-def _damaged(path: str | Path, data: bytes, error: Exception) -> str:
+def _damaged(path: str | Path, data: bytes, error: Exception | str) -> str:
     return f'{path} ({len(data)} bytes) is damaged or not a checkpoint: {error}'
 
 
@@ -134,21 +136,55 @@ def _find_state_dict(checkpoint) -> Mapping:
     return checkpoint
 
 
+def _check_digest(path: Path, data: bytes) -> None:
+    """Compares a file with the digest beside it, if there is one.
+
+    Raises:
+        UserError: If they differ.
+    """
+    try:
+        words = digest_path(path).read_text(errors='replace').split()
+    except OSError:
+        return
+    if words and (found := hashlib.sha256(data).hexdigest()) != words[0]:
+        raise UserError(
+            f'{path} ({len(data)} bytes) is damaged: its SHA-256 is {found[:16]}..., expected '
+            f'{words[0][:16]}... (in {digest_path(path)}). If you replaced it on purpose, remove '
+            'that file.'
+        )
+
+
+def _check_archive(path: Path, data: bytes) -> None:
+    """Compares the members of an archive with their checksums, which torch does not check.
+
+    Raises:
+        UserError: If the file is damaged or a TorchScript program. Files in the format before
+            torch 1.6 have no checksums and pass.
+    """
+    if not data.startswith(b'PK\x03\x04'):  # how torch decides
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            damaged, names = archive.testzip(), archive.namelist()
+    except Exception as error:  # of any type: zipfile interprets damaged headers
+        raise UserError(_damaged(path, data, error)) from error
+    if damaged:
+        raise UserError(_damaged(path, data, f'the checksum of its member {damaged} is wrong'))
+    if any(name.endswith('/constants.pkl') for name in names):
+        raise UserError(f'{path} is a TorchScript program; expected a checkpoint with weights.')
+
+
 def _read_file(path: Path, map_location) -> dict:
+    data = path.read_bytes()
+    _check_digest(path, data)
     if path.suffix == '.safetensors':
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
         try:
-            return dict(state_dict=load_file(path))
+            return dict(state_dict=load(data))
         except Exception as error:
             raise UserError(f'{path} is not a readable safetensors file: {error}') from error
-    data = path.read_bytes()
-    if zipfile.is_zipfile(io.BytesIO(data)):
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if any(name.endswith('/constants.pkl') for name in archive.namelist()):
-                raise UserError(
-                    f'{path} is a TorchScript program; expected a checkpoint with weights.'
-                )
+    _check_archive(path, data)
     try:
         with torch.serialization.safe_globals(_mmengine_globals()):
             checkpoint = torch.load(io.BytesIO(data), map_location, weights_only=True)
@@ -192,13 +228,20 @@ def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
     Raises:
         FileNotFoundError: If there is no such file.
         UserError: If the file is damaged, or its weights cannot be read without unpickling foreign
-            objects.
+            objects. Damage is found by the checksums in a ``.pth`` and by the SHA-256 digest in
+            ``FILE.sha256``, if it exists.
     """
     path = str(path)
     file = fetch(path)
     if not file.is_file():
         raise FileNotFoundError(f'There is no checkpoint {path} (looked at {file.absolute()}).')
-    checkpoint = _read_file(file, map_location)
+    try:
+        checkpoint = _read_file(file, map_location)
+    except UserError as error:
+        if not is_url(path):
+            raise
+        file.unlink(missing_ok=True)
+        raise UserError(f'{path}: {error} The downloaded file has been deleted.') from error
     if isinstance(checkpoint.get('state_dict'), Mapping) and 'meta' in checkpoint:
         _drop_config(checkpoint)
         return checkpoint  # saved by MMEngine
@@ -228,8 +271,11 @@ def load_from_local(filename, map_location=None):
     """:func:`read_checkpoint` with the signature of MMEngine's loaders.
 
     MMEngine logs a loader's name without its first ten letters, here ``local``.
+
+    Always reads to the CPU, from where the weights are copied to the model. On resume, MMEngine
+    asks for the GPU, which would hold model and optimizer twice.
     """
-    return read_checkpoint(filename, map_location)
+    return read_checkpoint(filename, 'cpu')
 
 
 def install() -> None:
