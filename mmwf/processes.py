@@ -30,6 +30,15 @@ def local_rank() -> int:
     return int(next((os.environ[name] for name in names if name in os.environ), 0))
 
 
+def is_first_process(launcher: str) -> bool:
+    """Whether this process has rank 0; needs no process group.
+
+    Args:
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+    """
+    return launcher == 'none' or int(os.environ.get(VARIABLES[launcher]['RANK'], 0)) == 0
+
+
 def export_variables(launcher: str) -> None:
     """Sets the variables that ``torch.distributed`` reads from those of the launcher.
 

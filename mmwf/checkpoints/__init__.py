@@ -1,3 +1,10 @@
+from .finding import (
+    find_newest,
+    read_pointer,
+    remove_checkpoints,
+    saved_checkpoints,
+    write_pointer,
+)
 from .matching import (
     KeyMatch,
     check_pretrained,
@@ -13,6 +20,7 @@ __all__ = [
     'KeyMatch',
     'check_checkpoint',
     'check_pretrained',
+    'find_newest',
     'hash_weights',
     'install',
     'install_writer',
@@ -20,5 +28,9 @@ __all__ = [
     'load_pretrained_backbone',
     'match_keys',
     'read_checkpoint',
+    'read_pointer',
+    'remove_checkpoints',
     'save_checkpoint',
+    'saved_checkpoints',
+    'write_pointer',
 ]

@@ -75,6 +75,16 @@ class _Inert(dict):
         pass
 
 
+class InertUnpickler(pickle.Unpickler):
+    """Reads plain containers, numbers and texts; leaves out tensors and everything else."""
+
+    def find_class(self, module, name):
+        return _Inert
+
+    def persistent_load(self, pid):
+        return None
+
+
 class _TensorUnpickler(pickle.Unpickler):
     """Rebuilds tensors; replaces all other classes and functions by :class:`_Inert`."""
 
@@ -174,9 +184,24 @@ def _check_archive(path: Path, data: bytes) -> None:
         raise UserError(f'{path} is a TorchScript program; expected a checkpoint with weights.')
 
 
-def _read_file(path: Path, map_location) -> dict:
+def check_intact(path: Path) -> bytes:
+    """Checks a file against the digest beside it, if there is one, and the checksums in it.
+
+    Returns:
+        Its content.
+
+    Raises:
+        UserError: If it is damaged.
+    """
     data = path.read_bytes()
     _check_digest(path, data)
+    if path.suffix != '.safetensors':
+        _check_archive(path, data)
+    return data
+
+
+def _read_file(path: Path, map_location) -> dict:
+    data = check_intact(path)
     if path.suffix == '.safetensors':
         from safetensors.torch import load
 
@@ -184,7 +209,6 @@ def _read_file(path: Path, map_location) -> dict:
             return dict(state_dict=load(data))
         except Exception as error:
             raise UserError(f'{path} is not a readable safetensors file: {error}') from error
-    _check_archive(path, data)
     try:
         with torch.serialization.safe_globals(_mmengine_globals()):
             checkpoint = torch.load(io.BytesIO(data), map_location, weights_only=True)

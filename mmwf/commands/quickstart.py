@@ -15,6 +15,7 @@ from pathlib import Path
 
 import mmengine
 
+from mmwf.checkpoints import read_pointer
 from mmwf.datasets.toy.digits import write_digits
 from mmwf.datasets.toy.scenes import CLASSES, write_scenes
 from mmwf.errors import UserError
@@ -110,8 +111,7 @@ def _run_command(*args: str | Path) -> float:
 
 def _last_checkpoint(name: str) -> str | None:
     """Returns the newest checkpoint of a task, or None if the task has not been trained."""
-    file = OUT / name / 'last_checkpoint'
-    checkpoint = file.read_text().strip() if file.is_file() else None
+    checkpoint = read_pointer(OUT / name)
     return checkpoint if checkpoint and Path(checkpoint).is_file() else None
 
 
@@ -123,7 +123,8 @@ def run_task(name: str, task: Task, short: bool = False) -> dict:
     if task.init_from:
         weights = _last_checkpoint(task.init_from)
         options.append(f'model.backbone.init_cfg.checkpoint={weights}')
-    train = ['train', task.config, '--work-dir', work_dir, *(['--no-validate'] if short else [])]
+    train = ['train', task.config, '--work-dir', work_dir, '--overwrite']
+    train += ['--no-validate'] if short else []
     seconds = _run_command(*train, *(['--cfg-options', *options] if options else []))
     metrics_file, predictions_file = work_dir / 'metrics.json', work_dir / 'predictions.pkl'
     test = ['test', task.config, _last_checkpoint(name), '--work-dir', work_dir]

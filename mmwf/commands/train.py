@@ -1,16 +1,18 @@
 """``mmwf train``: trains the model of a config."""
 
 import argparse
+import logging
 
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.runner import find_latest_checkpoint
 
-from mmwf.checkpoints import check_checkpoint, is_pretrained
+from mmwf.checkpoints import check_checkpoint, find_newest, is_pretrained
 from mmwf.datasets.checks import SAMPLE, check_datasets
 from mmwf.engine.config import default_work_dir
 from mmwf.engine.run import set_up_run
+from mmwf.engine.work_dir import check_unused, lock_work_dir
 from mmwf.errors import UserError
+from mmwf.processes import is_first_process
 
 from ._common import (
     add_compile_argument,
@@ -33,7 +35,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='PATH|auto',
-        help='resume from a checkpoint, by default the newest one in the work dir',
+        help='resume from a checkpoint, by default the newest undamaged one in the work dir',
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='start anew in a work dir that holds checkpoints, and remove them',
     )
     parser.add_argument(
         '--amp',
@@ -55,7 +62,8 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
     """Writes the arguments into the config.
 
     Raises:
-        UserError: If the config has no base batch size, or the checkpoint does not exist.
+        UserError: If the config has no base batch size, the checkpoint does not exist, or a new
+            run would start in a work dir that holds checkpoints.
     """
     cfg.work_dir = default_work_dir(cfg, args.config, args.work_dir)
     if args.amp:
@@ -68,19 +76,39 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if args.resume == 'auto':
-        latest = find_latest_checkpoint(cfg.work_dir)
-        if latest is None:
-            print_log(
-                f'--resume: there is nothing to resume in {cfg.work_dir}; starting a new run.',
-                logger='current',
-            )
-        else:
-            cfg.resume, cfg.load_from = True, latest
-    elif args.resume:
+    if args.resume not in (None, 'auto'):
         cfg.resume, cfg.load_from = True, args.resume
+    elif args.resume or (cfg.get('resume') and not cfg.get('load_from')):
+        resume_newest(cfg)
     if cfg.get('load_from'):
         check_checkpoint(cfg.load_from)
+    hook = cfg.setdefault('default_hooks', {}).setdefault('work_dir', {})
+    hook.update(type='mmwf.WorkDirHook', overwrite=args.overwrite)
+    if not (cfg.get('resume') or args.overwrite):
+        check_unused(cfg.work_dir)
+
+
+def resume_newest(cfg: Config) -> None:
+    """Resumes from the newest checkpoint in the work dir, or starts a new run if there is none.
+
+    Args:
+        cfg: The config; it is modified in place.
+
+    Raises:
+        UserError: If all checkpoints are damaged.
+    """
+    newest, skipped = find_newest(cfg.work_dir)
+    for message in skipped:
+        print_log(f'Skipped: {message}', logger='current', level=logging.WARNING)
+    if newest is None:
+        cfg.resume = False
+        print_log(
+            f'--resume: there is nothing to resume in {cfg.work_dir}; starting a new run.',
+            logger='current',
+        )
+    else:
+        cfg.resume, cfg.load_from = True, newest
+        print_log(f'Resuming from {newest}.', logger='current')
 
 
 def check_pretrained_backbone(cfg: Config) -> None:
@@ -119,4 +147,6 @@ def main(argv: list[str] | None = None) -> None:
     apply_args(cfg, args)
     check_pretrained_backbone(cfg)
     check_datasets(cfg, ('train_dataloader', 'val_dataloader'), max_images=SAMPLE)
+    if is_first_process(args.launcher):
+        lock_work_dir(cfg.work_dir)  # before the log and the config are written to it
     set_up_run(cfg, args.launcher).train()

@@ -3,6 +3,8 @@
 import pytest
 from mmengine.config import Config
 
+from mmwf.checkpoints import save_checkpoint
+from mmwf.commands import train
 from mmwf.commands.train import apply_args, check_pretrained_backbone, parse_args
 from mmwf.errors import UserError
 
@@ -33,14 +35,40 @@ def test_a_missing_checkpoint_is_an_error_before_anything_is_built(tmp_path):
         apply(tmp_path, load_from='other.pth')
 
 
+def save_epoch(folder, epoch):
+    """Writes a checkpoint as a run does at the end of an epoch."""
+    meta = dict(epoch=epoch, iter=10 * epoch, time=f'20260101_00000{epoch}')
+    path = folder / f'epoch_{epoch}.pth'
+    save_checkpoint(dict(meta=meta, state_dict={}, message_hub={}), path)
+    (folder / 'last_checkpoint').write_text(path.name)
+    return path
+
+
 def test_resume_takes_the_newest_checkpoint_of_the_work_dir_if_there_is_one(tmp_path):
     cfg = apply(tmp_path, '--resume')
     assert not cfg.get('resume') and not cfg.get('load_from')
-    checkpoint = tmp_path / 'epoch_1.pth'
-    checkpoint.touch()
-    (tmp_path / 'last_checkpoint').write_text(str(checkpoint))
-    cfg = apply(tmp_path, '--resume')
-    assert cfg.resume and cfg.load_from == str(checkpoint)
+    checkpoint = save_epoch(tmp_path, 1)
+    for arguments, settings in ((['--resume'], {}), ([], dict(resume=True))):
+        cfg = apply(tmp_path, *arguments, **settings)
+        assert cfg.resume and cfg.load_from == str(checkpoint)
+
+
+def test_resume_skips_damaged_checkpoints_and_names_them(tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr(train, 'print_log', lambda message, **kwargs: logged.append(message))
+    older, newer = save_epoch(tmp_path, 1), save_epoch(tmp_path, 2)
+    newer.write_bytes(newer.read_bytes()[:-100])
+    assert apply(tmp_path, '--resume').load_from == str(older)
+    assert logged[0].startswith(f'Skipped: {newer}') and str(older) in logged[1]
+
+
+def test_a_new_run_does_not_start_among_the_checkpoints_of_another(tmp_path):
+    save_epoch(tmp_path, 1)
+    with pytest.raises(UserError, match=r'epoch_1\.pth.*--resume.*--work-dir NEW.*--overwrite'):
+        apply(tmp_path)
+    cfg = apply(tmp_path, '--overwrite')
+    assert cfg.default_hooks.work_dir == dict(type='mmwf.WorkDirHook', overwrite=True)
+    assert not cfg.get('resume') and (tmp_path / 'epoch_1.pth').exists()
 
 
 def test_pretrained_weights_of_the_backbone_are_not_needed_with_load_from():

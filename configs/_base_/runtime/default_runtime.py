@@ -5,10 +5,11 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='auto'),
+    checkpoint=dict(type='mmwf.CheckpointHook', interval=1, max_keep_ckpts=3, save_best='auto'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     checkpoint_match=dict(type='mmwf.CheckpointMatchHook'),
     data_wait=dict(type='mmwf.DataWaitHook'),
+    work_dir=dict(type='mmwf.WorkDirHook'),
 )
 
 env_cfg = dict(

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import mmwf
+from mmwf.checkpoints import read_pointer
 
 from .checks import Context
 
@@ -103,8 +104,8 @@ def distributed(context: Context) -> None:
         return
     work_dir = context.out / 'runs' / 'work_dirs' / 'distributed'
     backend = 'nccl' if context.device == 'cuda' else 'gloo'
-    for epochs, extra in ((1, []), (2, ['--resume'])):
-        name = 'dist_train, resumed' if extra else 'dist_train'
+    for epochs, extra in ((1, ['--overwrite']), (2, ['--resume'])):
+        name = 'dist_train, resumed' if '--resume' in extra else 'dist_train'
         command = ['bash', str(script), CLASSIFIER, '1', '--work-dir', str(work_dir), *extra]
         command += ['--cfg-options', f'train_cfg.max_epochs={epochs}', 'train_cfg.val_interval=1']
         start = time.time()
@@ -112,7 +113,7 @@ def distributed(context: Context) -> None:
             context, f'{name} ({backend})', _start(context, f'distributed_{epochs}', command)
         ):
             return
-        path = (work_dir / 'last_checkpoint').read_text().strip()
+        path = read_pointer(work_dir) or ''
         context.add(
             f'{name}: last checkpoint', path.endswith(f'epoch_{epochs}.pth'), Path(path).name
         )
