@@ -1,20 +1,19 @@
 """Converting checkpoints: released weights <-> ours, DeiT -> ViTDet."""
 
-import contextlib
 import math
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from mmwf.checkpoints import check_checkpoint, match_keys, read_checkpoint
+from mmwf.checkpoints import check_checkpoint, match_keys, read_checkpoint, save_checkpoint
 from mmwf.checkpoints.deit_keys import deit_to_vitdet
 from mmwf.checkpoints.released_keys import mmwf_to_released
 from mmwf.errors import UserError
+from mmwf.files import write_bytes
 from mmwf.models import Denoiser, WeightFormer
 from mmwf.version import __version__
 
@@ -95,7 +94,7 @@ def convert_released(src: str, dst: str, reverse: bool = False) -> str:
 
     Raises:
         UserError: If ``src`` does not exist or is not a complete WeightFormer classifier or
-            denoiser, or if ``dst`` has another suffix.
+            denoiser, or if ``dst`` has another suffix or cannot be written.
     """
     suffix = Path(dst).suffix
     if suffix != '.pth' and not (reverse and suffix == '.safetensors'):
@@ -116,21 +115,11 @@ def convert_released(src: str, dst: str, reverse: bool = False) -> str:
     else:
         meta = dict(mmwf_version=__version__, converted_from=Path(src).name)
         content = dict(meta=meta, state_dict=dict(state_dict))
-    with _atomic_write(dst) as partial:
-        if suffix == '.safetensors':
-            save_file({k: v.contiguous() for k, v in content['model'].items()}, partial)
-        else:
-            torch.save(content, partial)
+    if suffix == '.safetensors':
+        write_bytes(dst, save({k: v.contiguous() for k, v in content['model'].items()}))
+    else:
+        save_checkpoint(content, dst)
     return f'{src} -> {dst}: {match}.'
-
-
-@contextlib.contextmanager
-def _atomic_write(dst: str) -> Iterator[Path]:
-    """Yields a temporary path, which is renamed to ``dst`` once it has been written."""
-    partial = Path(f'{dst}.part')
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    yield partial
-    os.replace(partial, dst)
 
 
 def convert_deit(src: str, dst: str) -> str:
@@ -146,7 +135,8 @@ def convert_deit(src: str, dst: str) -> str:
         A report with the number of keys that were kept.
 
     Raises:
-        UserError: If ``src`` does not exist or is not such a classifier.
+        UserError: If ``src`` does not exist or is not such a classifier, or ``dst`` cannot be
+            written.
     """
     check_checkpoint(src)
     state_dict = read_checkpoint(src)['state_dict']
@@ -155,6 +145,5 @@ def convert_deit(src: str, dst: str) -> str:
     except UserError as error:
         raise UserError(f'{src}: {error}') from error
     meta = dict(mmwf_version=__version__, converted_from=Path(src).name)
-    with _atomic_write(dst) as partial:
-        torch.save(dict(meta=meta, state_dict=kept), partial)
+    save_checkpoint(dict(meta=meta, state_dict=kept), dst)
     return f'{src} -> {dst}: {len(kept)} of {len(state_dict)} keys kept.'

@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from mmengine.dist import barrier, get_dist_info
 from torch import Tensor, nn
-from torchvision.io import write_png
+from torchvision.io import encode_png
 from tqdm import tqdm
+
+from mmwf.files import write_bytes
 
 
 def sample(model: nn.Module, labels: Sequence[int], batch_size: int = 50) -> Tensor:
@@ -61,6 +63,6 @@ def sample_to_files(
         progress = partial(tqdm, desc=name, unit='step', disable=rank > 0)
         images = model.sample([labels[i] for i in batch], batch, progress)
         for i, image in zip(batch, images, strict=True):
-            write_png(image, paths[i])
+            write_bytes(paths[i], encode_png(image).numpy().tobytes(), sync=False)
     barrier()
     return paths

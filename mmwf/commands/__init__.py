@@ -4,6 +4,7 @@
 """
 
 import gc
+import logging
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -11,6 +12,7 @@ from importlib import import_module
 import torch
 
 from mmwf.errors import UserError
+from mmwf.files import FULL_OR_READ_ONLY
 
 #: The commands, with their purpose. Their modules have underscores in place of hyphens.
 COMMANDS = {
@@ -37,11 +39,16 @@ COMMANDS = {
 
 def run_main(main: Callable[[], object]) -> None:
     """Runs a ``main``; on a :class:`UserError`, prints only its message and exits with code 1."""
+    logging.raiseExceptions = False  # else each line that a log file cannot take is a traceback
     try:
         main()
     except UserError as error:
         # DataLoader puts the traceback of its worker in front of the message.
         sys.exit(f'error: {str(error).rpartition(f"{type(error).__name__}: ")[2].strip()}')
+    except OSError as error:  # of files that MMEngine writes, such as its log
+        if error.errno not in FULL_OR_READ_ONLY:
+            raise
+        sys.exit(f'error: Cannot write {error.filename or "a file"}: {error.strerror}.')
     if torch.distributed.is_initialized():
         # Reference cycles in the Runner also hold the group. As long as it exists, gloo's threads
         # run, and abort the process if they need the interpreter after its shutdown.

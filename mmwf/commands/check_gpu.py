@@ -16,6 +16,7 @@ from mmwf.analysis.device_check.checks import Context
 from mmwf.analysis.device_check.report import write_report
 from mmwf.engine.device import choose_device
 from mmwf.errors import UserError
+from mmwf.files import write_text
 
 from ._common import add_device_argument
 
@@ -54,7 +55,7 @@ def _run_here(args: argparse.Namespace, device: str) -> None:
         get_section(name)(context)
     finally:
         content = {key: asdict(context)[key] for key in ('checks', 'tables', 'info')}
-        (args.out / f'{name}.json').write_text(json.dumps(content, default=str))
+        write_text(args.out / f'{name}.json', json.dumps(content, default=str))
 
 
 def _run_apart(name: str, args: argparse.Namespace, device: str, deadline: float) -> dict:

@@ -8,6 +8,7 @@ import numpy as np
 from mmwf.analysis.backbone import build_backbone
 from mmwf.analysis.receptive_field import effective_receptive_field, measure_squares
 from mmwf.errors import UserError
+from mmwf.files import atomic_write
 from mmwf.visualization.plots import draw_receptive_fields
 
 from ._common import add_config_arguments
@@ -50,8 +51,8 @@ def main(argv: list[str] | None = None) -> None:
             backbone.out_type = 'featmap'
         field = effective_receptive_field(backbone, images)
         fields[title], squares[title] = field.cpu().numpy(), measure_squares(field)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(out.with_suffix('.npz'), **{k.replace(' ', '_'): v for k, v in fields.items()})
+    with atomic_write(out.with_suffix('.npz')) as file:
+        np.savez(file, **{k.replace(' ', '_'): v for k, v in fields.items()})
     settings = dict(
         config=args.config, checkpoint=args.checkpoint, shape=images.shape, images=len(images)
     )

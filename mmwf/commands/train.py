@@ -3,7 +3,7 @@
 import argparse
 import logging
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from mmwf.checkpoints import check_checkpoint, find_newest, is_pretrained
@@ -82,9 +82,10 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         resume_newest(cfg)
     if cfg.get('load_from'):
         check_checkpoint(cfg.load_from)
-    hook = cfg.setdefault('default_hooks', {}).setdefault('work_dir', {})
-    hook.update(type='mmwf.WorkDirHook', overwrite=args.overwrite)
-    if not (cfg.get('resume') or args.overwrite):
+    hooks = cfg.setdefault('default_hooks', ConfigDict())
+    overwrite = args.overwrite or (hooks.get('work_dir') or {}).get('overwrite', False)
+    hooks.work_dir = dict(type='mmwf.WorkDirHook', overwrite=overwrite)
+    if not (cfg.get('resume') or overwrite):
         check_unused(cfg.work_dir)
 
 

@@ -2,10 +2,12 @@
 
 import argparse
 import csv
+import io
 
 from mmwf.analysis.backbone import build_backbone
 from mmwf.analysis.weight_strength import dynamic_layers, measure_weight_strength, summarize
 from mmwf.errors import UserError
+from mmwf.files import write_text
 from mmwf.visualization.plots import draw_weight_strength
 
 from ._common import add_config_arguments
@@ -36,11 +38,11 @@ def main(argv: list[str] | None = None) -> None:
     if not dynamic_layers(backbone):
         raise UserError(f'The backbone of {args.config} has no dynamic layers.')
     rows = summarize(measure_weight_strength(backbone, images))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.with_suffix('.csv').open('w', newline='') as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    table = io.StringIO(newline='')
+    writer = csv.DictWriter(table, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(out.with_suffix('.csv'), table.getvalue())
     draw_weight_strength(rows, out)
     print(
         f'||dW||_F / ||W0||_F with {args.checkpoint or "random weights"}, '

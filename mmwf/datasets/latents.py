@@ -12,7 +12,6 @@ Its metadata hold a :class:`ShardInfo`.
 
 import json
 import logging
-import os
 import re
 import zlib
 from bisect import bisect_right
@@ -25,11 +24,12 @@ import torch
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmwf.errors import UserError
+from mmwf.files import write_bytes
 from mmwf.registry import DATASETS
 
 METADATA_KEY = 'mmwf_latents'
@@ -99,13 +99,16 @@ def find_shards(folder: str | Path) -> dict[Path, int]:
 
 
 def write_shard(folder: Path, moments: Tensor, labels: Tensor, info: ShardInfo) -> None:
-    """Writes a shard atomically.
+    """Writes a shard completely or not at all.
 
     Args:
         folder: Output folder.
         moments: (N, 2, 2C, h, w), see above.
         labels: (N,), int64.
         info: The metadata.
+
+    Raises:
+        UserError: If it cannot be written.
     """
     moments = moments.half().contiguous()
     sums = [
@@ -114,9 +117,7 @@ def write_shard(folder: Path, moments: Tensor, labels: Tensor, info: ShardInfo) 
     ]
     tensors = dict(moments=moments, labels=labels, crc32=torch.tensor(sums))
     path = shard_path(folder, info)
-    partial = path.with_suffix('.part')
-    save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(asdict(info))})
-    os.replace(partial, path)
+    write_bytes(path, save(tensors, metadata={METADATA_KEY: json.dumps(asdict(info))}))
 
 
 def read_shard_info(path: Path) -> ShardInfo:

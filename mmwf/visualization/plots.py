@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from .saving import save_figure
+
 DPI = 110
 DARKEST = 1e-6  # lower end of the colour scale, relative to the largest response
 
@@ -57,7 +59,7 @@ def draw_receptive_fields(
         label='response, largest = 1 (black: none)',
         extend='min' if lowest < DARKEST else 'neither',
     )
-    figure.savefig(path, dpi=DPI)
+    save_figure(figure, path, dpi=DPI)
     return figure
 
 
@@ -81,7 +83,7 @@ def draw_weight_strength(rows: list[dict], path: Path) -> Figure:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.3)
     ax.legend()
-    figure.savefig(path, dpi=DPI)
+    save_figure(figure, path, dpi=DPI)
     return figure
 
 
@@ -115,7 +117,7 @@ def draw_curves(
     handles = figure.axes[0].lines
     figure.legend(handles=handles, loc='outside lower center', ncols=columns)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    save_figure(figure, path, dpi=DPI)
     return figure
 
 
@@ -147,5 +149,5 @@ def draw_throughput(rows: list[dict], title: str, path: str | Path) -> Figure:
         ax.grid(alpha=0.3)
     figure.legend(handles=axes[0].lines, loc='outside lower center', ncols=2, fontsize=9)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=DPI)
+    save_figure(figure, path, dpi=DPI)
     return figure

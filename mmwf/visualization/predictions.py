@@ -17,6 +17,8 @@ from matplotlib.patches import Rectangle
 from pycocotools.coco import COCO
 from pycocotools.mask import decode
 
+from .saving import save_figure
+
 DPI = 110
 COLORS = colormaps['tab10'].colors  # of the classes
 CROWD_COLOR = (0.7, 0.7, 0.7)
@@ -65,7 +67,7 @@ def draw_classification(
         'predicted label (confidence), true label'
     )
     figure.tight_layout(rect=(0, 0, 1, 0.98))
-    figure.savefig(path, dpi=DPI)
+    save_figure(figure, path, dpi=DPI)
     return figure
 
 
@@ -139,7 +141,7 @@ def draw_detection(
         right.set_title(f'predicted, score >= {min_score:g}', fontsize=8)
     figure.suptitle(f'{len(shown)} of {len(predictions)} test images')
     figure.tight_layout(rect=(0, 0, 1, 0.99))
-    figure.savefig(path, dpi=DPI)
+    save_figure(figure, path, dpi=DPI)
     return figure
 
 
@@ -184,7 +186,7 @@ def draw_segmentation(
     )
     figure.suptitle(f'{len(shown)} of {len(predictions)} test images')
     figure.tight_layout(rect=(0, 0.05, 1, 0.99))
-    figure.savefig(path, dpi=DPI)
+    save_figure(figure, path, dpi=DPI)
     return figure
 
 
@@ -227,5 +229,6 @@ def draw_generation(predictions: list[dict], path: Path, columns: int = 10) -> F
         fontsize=10,
     )
     figure.tight_layout()
-    figure.savefig(path, dpi=DPI, bbox_inches='tight')  # the title may be wider than the images
+    # The title may be wider than the images.
+    save_figure(figure, path, dpi=DPI, bbox_inches='tight')
     return figure

@@ -1,5 +1,8 @@
 """Converting checkpoints: released weights <-> ours, DeiT -> ViTDet."""
 
+import errno
+import os
+
 import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
@@ -40,15 +43,14 @@ def test_incomplete_or_unrelated_weights_are_an_error_and_write_nothing(released
 def test_a_conversion_that_fails_halfway_keeps_the_older_file(
     released_weights, tmp_path, monkeypatch
 ):
-    def fill_the_disk(content, path):
-        path.write_bytes(b'half')
-        raise OSError('No space left on device')
+    def fill_the_disk(descriptor):
+        raise OSError(errno.ENOSPC, 'No space left on device')
 
     src, dst = tmp_path / 'a.pth', tmp_path / 'b.pth'
     torch.save({'model': released_weights}, src)
     dst.write_bytes(b'older')
-    monkeypatch.setattr(torch, 'save', fill_the_disk)
-    with pytest.raises(OSError, match='No space'):
+    monkeypatch.setattr(os, 'fsync', fill_the_disk)
+    with pytest.raises(UserError, match=f'Cannot write {dst}: No space'):
         convert_released(str(src), str(dst))
     assert dst.read_bytes() == b'older'
 

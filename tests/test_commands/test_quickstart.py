@@ -12,6 +12,7 @@ import pytest
 from helpers import run, run_tool
 from pycocotools import mask as rle
 
+from mmwf.checkpoints import read_pointer
 from mmwf.commands import quickstart
 from mmwf.datasets.toy.scenes import write_scenes
 from mmwf.errors import UserError
@@ -70,7 +71,7 @@ def test_the_detector_trains_in_two_processes_is_tested_and_drawn(scenes, tmp_pa
     two = (sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', 2)
     train = (*two, 'tools/train.py', config, '--launcher', 'pytorch', '--work-dir', out)
     run(*train, '--no-validate', '--cfg-options', *options, OMP_NUM_THREADS='1')
-    checkpoint = (out / 'last_checkpoint').read_text()
+    checkpoint = read_pointer(out)
     test = ('test.py', config, checkpoint, '--work-dir', out, '--cfg-options', *options)
     metrics_file, results_file = tmp_path / 'metrics.json', tmp_path / 'results.pkl'
     printed = run_tool(*test, '--out', metrics_file, results_file, '--show-dir', shown)

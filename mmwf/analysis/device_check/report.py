@@ -1,9 +1,9 @@
 """The report of a device check."""
 
-import json
 from pathlib import Path
 
 from mmwf.analysis.throughput import add_ratios
+from mmwf.files import write_json, write_text
 
 MARKS = {'passed': 'ok', 'failed': '**FAILED**', 'skipped': 'skipped'}
 
@@ -85,5 +85,5 @@ def format_report(results: dict) -> str:
 
 def write_report(results: dict, out: Path) -> None:
     """Writes ``report.json`` and ``report.md``."""
-    (out / 'report.json').write_text(json.dumps(results, indent=2) + '\n')
-    (out / 'report.md').write_text(format_report(results))
+    write_json(out / 'report.json', results)
+    write_text(out / 'report.md', format_report(results))

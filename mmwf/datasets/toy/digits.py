@@ -7,6 +7,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from mmwf.files import write_bytes
+
 IMAGE_SIZE = 32
 VAL_SHARE = 0.2
 
@@ -29,6 +31,17 @@ def split_digits(seed: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {'train': (train, train_labels), 'val': (val, val_labels)}
 
 
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Writes an image in the format of the file's suffix.
+
+    Raises:
+        UserError: If that is not possible.
+    """
+    _, encoded = cv2.imencode(path.suffix, image)
+    # Without waiting for the disk, which would take minutes for thousands of small files.
+    write_bytes(path, encoded.tobytes(), sync=False)
+
+
 def write_digits(root: str | Path, seed: int = 0) -> dict[str, int]:
     """Writes the digits as a folder tree like ImageNet's.
 
@@ -39,13 +52,15 @@ def write_digits(root: str | Path, seed: int = 0) -> dict[str, int]:
 
     Returns:
         Number of images in each split.
+
+    Raises:
+        UserError: If an image cannot be written.
     """
     counts = {}
     for split, (scans, labels) in split_digits(seed).items():
         for index, (scan, label) in enumerate(zip(scans, labels, strict=True)):
-            folder = Path(root) / split / str(label)
-            folder.mkdir(parents=True, exist_ok=True)
+            path = Path(root) / split / str(label) / f'{index:04d}.png'
             image = cv2.resize(scan, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_CUBIC)
-            cv2.imwrite(str(folder / f'{index:04d}.png'), image)
+            write_image(path, image)
         counts[split] = len(labels)
     return counts

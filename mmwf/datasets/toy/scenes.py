@@ -17,7 +17,9 @@ import numpy as np
 from pycocotools import mask as rle
 from skimage.measure import find_contours
 
-from .digits import split_digits
+from mmwf.files import write_text
+
+from .digits import split_digits, write_image
 
 CLASSES = tuple('0123456789')
 IGNORE_INDEX = 255
@@ -290,12 +292,6 @@ def _annotation(instance: Instance) -> dict:
     )
 
 
-def _write_image(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), image):
-        raise OSError(f'Cannot write {path}.')
-
-
 def write_coco(root: str | Path, split: str, scenes: Iterable[Scene]) -> int:
     """Writes scenes in COCO's layout: ``SPLIT/INDEX.jpg`` and
     ``annotations/instances_SPLIT.json``.
@@ -312,7 +308,7 @@ def write_coco(root: str | Path, split: str, scenes: Iterable[Scene]) -> int:
     for image_id, scene in enumerate(scenes, 1):
         name = f'{image_id:06d}.jpg'
         height, width = scene.soft.shape
-        _write_image(root / split / name, scene.image)
+        write_image(root / split / name, scene.image)
         images.append(dict(id=image_id, file_name=name, height=height, width=width))
         for instance in scene.instances:
             annotation_id = len(annotations) + 1
@@ -326,9 +322,7 @@ def write_coco(root: str | Path, split: str, scenes: Iterable[Scene]) -> int:
         annotations=annotations,
         categories=categories,
     )
-    folder = root / 'annotations'
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f'instances_{split}.json').write_text(json.dumps(content))
+    write_text(root / 'annotations' / f'instances_{split}.json', json.dumps(content))
     return len(images)
 
 
@@ -345,8 +339,8 @@ def write_ade20k(root: str | Path, split: str, scenes: Iterable[Scene]) -> int:
     root, folder = Path(root), {'train': 'training', 'val': 'validation'}[split]
     count = 0
     for count, scene in enumerate(scenes, 1):
-        _write_image(root / 'images' / folder / f'{count:06d}.jpg', scene.image)
-        _write_image(root / 'annotations' / folder / f'{count:06d}.png', scene.index_map())
+        write_image(root / 'images' / folder / f'{count:06d}.jpg', scene.image)
+        write_image(root / 'annotations' / folder / f'{count:06d}.png', scene.index_map())
     return count
 
 
