@@ -14,13 +14,14 @@ from .matching import (
     match_keys,
 )
 from .reading import check_checkpoint, install, read_checkpoint
-from .writing import install_writer, save_checkpoint
+from .writing import finish_digests, install_writer, save_checkpoint
 
 __all__ = [
     'KeyMatch',
     'check_checkpoint',
     'check_pretrained',
     'find_newest',
+    'finish_digests',
     'hash_weights',
     'install',
     'install_writer',

@@ -5,17 +5,21 @@
 """
 
 import hashlib
+import logging
 import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from io import BytesIO
 from pathlib import Path
 
 import torch
 from mmengine.fileio import LocalBackend, register_backend
+from mmengine.logging import print_log
 
+from mmwf.errors import UserError
 from mmwf.files import atomic_write, write_bytes, write_text
 
 CHECKPOINT_SUFFIX = '.pth'
+_digests: dict[Path, threading.Thread] = {}  # that are being computed, by checkpoint
 
 
 def digest_path(path: str | Path) -> Path:
@@ -27,13 +31,32 @@ def digest_path(path: str | Path) -> Path:
 
 
 def _write_checkpoint(path: Path, data: bytes) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        digest = pool.submit(hashlib.sha256, data)  # while the file is written
-        with atomic_write(path, len(data)) as file:
-            file.write(data)
-            # A checkpoint without digest is readable, one with the digest of another is not.
-            digest_path(path).unlink(missing_ok=True)
-    write_text(digest_path(path), f'{digest.result().hexdigest()}  {path.name}\n')
+    finish_digests()
+    with atomic_write(path, len(data)) as file:
+        file.write(data)
+        # A checkpoint without digest is readable, one with the digest of another is not.
+        digest_path(path).unlink(missing_ok=True)
+
+
+def _write_digest(path: Path, data: bytes) -> None:
+    write_text(digest_path(path), f'{hashlib.sha256(data).hexdigest()}  {path.name}\n')
+
+
+def _write_digest_later(path: Path, data: bytes) -> None:
+    def write() -> None:
+        try:
+            _write_digest(path, data)
+        except UserError as error:
+            print_log(f'{path} has no digest: {error}', 'current', logging.WARNING)
+
+    _digests[path] = threading.Thread(target=write)
+    _digests[path].start()
+
+
+def finish_digests() -> None:
+    """Waits until the digests of all checkpoints that this process has saved are written."""
+    while _digests:
+        _digests.popitem()[1].join()
 
 
 def save_checkpoint(checkpoint: dict, path: str | Path) -> None:
@@ -48,13 +71,16 @@ def save_checkpoint(checkpoint: dict, path: str | Path) -> None:
     """
     with BytesIO() as buffer:
         torch.save(checkpoint, buffer)
-        _write_checkpoint(Path(path), buffer.getvalue())
+        data = buffer.getvalue()
+    _write_checkpoint(Path(path), data)
+    _write_digest(Path(path), data)
 
 
 class AtomicLocalBackend(LocalBackend):
     """MMEngine's backend for local files; files get their names once they are complete.
 
     Checkpoints, which end in ``.pth``, get a digest beside them, and lose it with their removal.
+    The digest is computed while the program continues: it takes as long as the writing.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
@@ -64,7 +90,11 @@ class AtomicLocalBackend(LocalBackend):
             UserError: If that is not possible.
         """
         path = Path(filepath)
-        (_write_checkpoint if path.suffix == CHECKPOINT_SUFFIX else write_bytes)(path, bytes(obj))
+        if path.suffix == CHECKPOINT_SUFFIX:
+            _write_checkpoint(path, obj)
+            _write_digest_later(path, obj)
+        else:
+            write_bytes(path, obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Writes a text to a file.
@@ -78,6 +108,8 @@ class AtomicLocalBackend(LocalBackend):
         """Removes a file, and the digest of a checkpoint."""
         super().remove(filepath)
         if Path(filepath).suffix == CHECKPOINT_SUFFIX:
+            if Path(filepath) in _digests:
+                finish_digests()
             digest_path(filepath).unlink(missing_ok=True)
 
 

@@ -5,7 +5,7 @@ import os
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
-from mmwf.checkpoints import find_newest, write_pointer
+from mmwf.checkpoints import find_newest, finish_digests, write_pointer
 from mmwf.errors import UserError
 from mmwf.registry import HOOKS
 
@@ -52,6 +52,11 @@ class CheckpointHook(MMEngineCheckpointHook):
         super().before_train(runner)
         for key, path in self._best_checkpoints():
             self._set_best(key, path and self._join(os.path.basename(path)))
+
+    def after_train(self, runner) -> None:
+        """Publishes checkpoints as MMEngine does, and waits for the digests."""
+        super().after_train(runner)
+        finish_digests()
 
     def save_as(self, runner, filename: str, meta: dict | None = None) -> None:
         """Saves a checkpoint now and makes it the last one.
