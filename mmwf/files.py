@@ -17,8 +17,8 @@ from .errors import UserError
 
 PARTIAL = '.part'  # the last suffix of a file that is being written
 
-#: Errors of a disk that takes no more, or nothing at all.
-FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+#: Errors that only writing can raise: the disk takes no more, or nothing at all.
+FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def format_size(num_bytes: int) -> str:

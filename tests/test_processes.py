@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmwf.datasets import checks
 from mmwf.datasets.checks import coco
 from mmwf.errors import UserError
-from mmwf.processes import export_variables, local_rank
+from mmwf.processes import export_variables, is_first_process, local_rank
 
 TORCHRUN = dict(RANK='6', WORLD_SIZE='8', LOCAL_RANK='2')
 MPI = {f'OMPI_COMM_WORLD_{k.removeprefix("WORLD_")}': v for k, v in TORCHRUN.items()}
@@ -55,6 +55,16 @@ def nodes(environ, tmp_path, monkeypatch):
 def test_the_local_rank_is_that_of_the_launcher(environ, variables, expected):
     environ.update(variables)
     assert local_rank() == expected
+
+
+@pytest.mark.parametrize('launcher', STARTED)
+def test_the_first_process_of_all_is_known_before_the_process_group(environ, launcher):
+    environ.update(STARTED[launcher])
+    assert not is_first_process(launcher) and is_first_process('none')
+    environ[
+        {'pytorch': 'RANK', 'mpi': 'OMPI_COMM_WORLD_RANK', 'slurm': 'SLURM_PROCID'}[launcher]
+    ] = '0'
+    assert is_first_process(launcher)
 
 
 @pytest.mark.parametrize('variables', [TORCHRUN, MPI, SLURM], ids=['torchrun', 'mpirun', 'srun'])

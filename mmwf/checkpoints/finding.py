@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from mmwf.errors import UserError
-from mmwf.files import PARTIAL, write_text
+from mmwf.files import write_text
 
 from .reading import InertUnpickler, check_intact
 from .writing import CHECKPOINT_SUFFIX, digest_path
@@ -72,7 +72,7 @@ def _candidates(work_dir: Path) -> list[Path]:
         path
         for folder in folders
         for path in sorted(folder.glob(f'*{CHECKPOINT_SUFFIX}'))
-        if path.is_file() and not path.name.startswith('best_') and PARTIAL not in path.suffixes
+        if path.is_file() and not path.name.startswith('best_')
     ]
 
 
