@@ -1,0 +1,16 @@
+r"""WeightFormer-T on ImageNet-1K from WebDataset shards, which are not unpacked.
+
+    bash tools/dist_train.sh \
+        configs/classification/weightformer-tiny-p16_8xb256_in1k-shards.py 8 --amp
+
+As weightformer-tiny-p16_8xb256_in1k.py but for the form of the data. Ours: not run.
+"""
+
+_base_ = [
+    '../_base_/models/weightformer_classifier.py',
+    '../_base_/datasets/imagenet_shards_224.py',
+    '../_base_/schedules/adamw_300e_bs2048.py',
+    '../_base_/runtime/classification.py',
+]
+
+model = dict(backbone=dict(arch='tiny'), head=dict(in_channels=192))
