@@ -3,7 +3,8 @@ r"""WeightFormer-T on ImageNet-1K from WebDataset shards, which are not unpacked
     bash tools/dist_train.sh \
         configs/classification/weightformer-tiny-p16_8xb256_in1k-shards.py 8 --amp
 
-As weightformer-tiny-p16_8xb256_in1k.py but for the form of the data. Ours: not run.
+Hardware: 8 GPUs. Top-1, paper: as in weightformer-tiny-p16_8xb256_in1k.py, from which only the
+form of the data differs. Ours: not run.
 """
 
 _base_ = [
