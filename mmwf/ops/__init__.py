@@ -7,6 +7,7 @@ functions of the same names and one entry in ``BACKENDS``; layers and state dict
 Without ``normalize_low_rank`` or the functions of ``composed.py``, they are composed of others.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
@@ -179,7 +180,7 @@ def normalize_weight(delta: Tensor | LowRank, dim: int | tuple[int, ...]) -> Ten
     if not isinstance(delta, Tensor):
         raise TypeError(f'Expected delta to be a tensor or LowRank, got {type(delta).__name__}.')
     dims = dim if isinstance(dim, tuple) else (dim,)
-    is_valid = all(isinstance(d, int) and -delta.dim() <= d < delta.dim() for d in dims)
+    is_valid = all(type(d) is int and -delta.dim() <= d < delta.dim() for d in dims)
     is_valid = is_valid and len({d % delta.dim() for d in dims}) == len(dims)
     if not dims or not is_valid or not delta.is_floating_point():
         raise ValueError(
@@ -382,8 +383,8 @@ def dwconv_norm(
         TypeError: If an argument is not a tensor.
     """
     _check_dwconv(x, weight, delta, bias)
-    if not eps >= 0:
-        raise ValueError(f'Expected eps of 0 or more, got {eps}.')
+    if not isinstance(eps, (int, float)) or not 0 <= eps < math.inf:
+        raise ValueError(f'Expected a finite eps of 0 or more, got {eps!r}.')
     norms = dict(norm_weight=(norm_weight, 1), norm_bias=(norm_bias, 1))
     _check_dims('norm_weight (C,), norm_bias (C,)', **norms)
     _check(

@@ -54,12 +54,14 @@ class SimpleFPN(BaseModule):
         if in_channels % 4:
             raise ValueError(f'Expected in_channels to be a multiple of 4, got {in_channels}.')
         known = (4, 2, 1, 0.5)
-        if not scale_factors or list(scale_factors) != [s for s in known if s in scale_factors]:
+        is_list = isinstance(scale_factors, (list, tuple)) and scale_factors
+        if not is_list or list(scale_factors) != [s for s in known if s in scale_factors]:
             raise ValueError(
                 f'Expected scale_factors to be one or more of {known} in decreasing order, '
                 f'got {scale_factors}.'
             )
         num_outs = len(scale_factors) + 1 if num_outs is None else num_outs
+        check_sizes(num_outs=num_outs)
         if num_outs < len(scale_factors):
             raise ValueError(
                 f'Expected num_outs to be at least {len(scale_factors)}, the number of '
