@@ -5,6 +5,8 @@ from numbers import Real
 
 from torch import Tensor
 
+MIN_EPS = 1e-12  # of norms; without it, channels of the same value give 0 / 0
+
 
 def check_sizes(**sizes) -> None:
     """Checks that numbers of channels, pixels, layers ... are positive integers.

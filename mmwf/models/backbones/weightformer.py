@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmwf.checkpoints import is_pretrained, load_pretrained_backbone
 
-from ..arguments import check_images, check_number, check_sizes
+from ..arguments import MIN_EPS, check_images, check_number, check_sizes
 from ..layers import (
     DWConv2d,
     DynamicBlock,
@@ -137,7 +137,7 @@ class WeightFormer(BaseModule):
         super().__init__(init_cfg)
         arch = self._parse_arch(arch)
         check_sizes(in_channels=in_channels, patch_size=patch_size)
-        check_number('norm_eps', norm_eps)
+        check_number('norm_eps', norm_eps, low=MIN_EPS)
         self.in_channels = in_channels
         self.embed_dims, self.depth = arch['embed_dims'], arch['depth']
         self.patch_size = patch_size
@@ -146,7 +146,8 @@ class WeightFormer(BaseModule):
             raise ValueError(f'Expected out_type to be one of {OUT_TYPES}, got {out_type!r}.')
         self.out_type = out_type
         self.dynamic_blocks = self._parse_dynamic_blocks(dynamic_blocks)
-        if isinstance(dynamic_layers, str) or not set(dynamic_layers) <= set(DYNAMIC_LAYERS):
+        is_list = isinstance(dynamic_layers, Iterable) and not isinstance(dynamic_layers, str)
+        if not is_list or any(layer not in DYNAMIC_LAYERS for layer in dynamic_layers):
             raise ValueError(
                 f'Expected dynamic_layers to be a list of names in {DYNAMIC_LAYERS}, '
                 f'got {dynamic_layers!r}.'

@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..arguments import check_number, check_sizes
+from ..arguments import MIN_EPS, check_number, check_sizes
 from ..layers import LayerNorm2d
 
 
@@ -50,7 +50,7 @@ class SimpleFPN(BaseModule):
     ):
         super().__init__(init_cfg)
         check_sizes(in_channels=in_channels, out_channels=out_channels)
-        check_number('norm_eps', norm_eps)
+        check_number('norm_eps', norm_eps, low=MIN_EPS)
         if in_channels % 4:
             raise ValueError(f'Expected in_channels to be a multiple of 4, got {in_channels}.')
         known = (4, 2, 1, 0.5)
