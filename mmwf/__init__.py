@@ -6,7 +6,7 @@ from . import families
 families.require('mmengine', 'mmcv')
 families.warn_if_mixed()
 
-from . import checkpoints, libraries, mmcv_ext, panopticapi, placeholders  # noqa: E402
+from . import checkpoints, libraries, mmcv_ext, panopticapi, placeholders, yaml_files  # noqa: E402
 from .version import __version__  # noqa: E402
 
 __all__ = ['__version__']
@@ -16,7 +16,8 @@ mmcv_ext.install()
 panopticapi.install()
 # From here on MMEngine, too, writes local files completely or not at all, ...
 checkpoints.install_writer()
-# ... and reads checkpoints without executing code in them.
+# ... and reads checkpoints and YAML without executing code in them.
+yaml_files.install()
 libraries.after_import('mmengine.runner.checkpoint', checkpoints.install)
 # Configs may write type='WeightFormer' without a scope.
 placeholders.register()

@@ -1,4 +1,4 @@
-"""Writing files that are either complete or absent.
+"""Writing files that are either complete or absent, and hashes of files.
 
 A file is written under another name beside its own, flushed to the disk, and then renamed. So a
 crash, a kill or a full disk leaves the earlier file of that name intact.
@@ -6,6 +6,7 @@ crash, a kill or a full disk leaves the earlier file of that name intact.
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -27,6 +28,15 @@ def format_size(num_bytes: int) -> str:
         if num_bytes >= factor:
             return f'{num_bytes / factor:.1f} {unit}'
     return f'{num_bytes} bytes'
+
+
+def hash_file(path: str | Path) -> str:
+    """Returns the SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open('rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _explain(path: Path, error: OSError, size: int) -> str:

@@ -65,6 +65,13 @@ def weights(path):
     return torch.load(path, weights_only=False)['state_dict']
 
 
+def read_metrics(path):
+    """Returns the metrics that ``mmwf test --out FILE.json`` wrote, without their protocol."""
+    metrics = json.loads(Path(path).read_text())
+    assert len(metrics.pop('protocol')['checkpoint_sha256']) == 64
+    return metrics
+
+
 def difference(first, second):
     """Returns the largest absolute difference between the tensors of two dicts."""
     return max((first[k] - second[k]).abs().max().item() for k in first)

@@ -318,6 +318,7 @@ def test_the_variant_with_the_released_rate_differs_in_the_rate_only(path):
 
 def test_every_weightformer_has_a_variant_with_the_released_rate():
     papers = {path for path in CLASSIFICATION if 'weightformer' in path} - set(RELEASED_RATE)
+    papers = {path for path in papers if not path.endswith('-shards.py')}
     assert papers == {path.replace('-lr2e-3', '') for path in RELEASED_RATE}
     assert len(papers) == 3
 
@@ -471,7 +472,7 @@ def test_configs_build_in_a_fresh_interpreter_without_importing_mmwf(run_python)
         '    print(type(MODELS.build(cfg.model).backbone).__name__)\n'
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count('WeightFormer') == 6
+    assert result.stdout.count('WeightFormer') == 7
     assert result.stdout.count('VisionTransformer') == 2
 
 

@@ -11,6 +11,7 @@ import mmdet
 import numpy as np
 import pytest
 import torch
+from helpers import read_metrics
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, init_default_scope
@@ -89,7 +90,7 @@ def test_it_trains_validates_and_is_tested(load, name, metrics, tmp_path, monkey
         ['toy.py', 'out/iter_2.pth', '--work-dir', 'out', '--out', 'metrics.json', 'all.pkl']
         + ['--show-dir', 'pictures']
     )
-    assert metrics <= tested.keys() and json.loads(Path('metrics.json').read_text()) == tested
+    assert metrics <= tested.keys() and read_metrics('metrics.json') == tested
     assert {key: value for key, value in records[-1].items() if key in metrics} == {
         key: tested[key] for key in metrics
     }

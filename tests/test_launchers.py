@@ -1,6 +1,5 @@
 """The launchers, with several machines and a Slurm that exist only in name: all is on this one."""
 
-import json
 import os
 import re
 import socket
@@ -9,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from helpers import difference, make_once, run, run_tool, weights
+from helpers import difference, make_once, read_metrics, run, run_tool, weights
 
 from mmwf.datasets.toy.digits import write_digits
 
@@ -203,7 +202,7 @@ def test_two_tasks_of_slurm_give_the_metrics_of_one_process(config, one, slurm, 
         out = tmp_path / f'{len(results)}.json'
         options = '--device', 'cpu', '--work-dir', tmp_path, '--out', out
         run(*command, config, one / 'epoch_2.pth', *options, **slurm)
-        results.append(json.loads(out.read_text()))
+        results.append(read_metrics(out))
     assert results[0] == results[1]
 
 

@@ -39,7 +39,8 @@ def test_kernels(tmp_path, name, interpret):
 
 
 def test_triton_is_not_imported_before_it_is_chosen(run_python):
-    code = "import sys, mmwf.models; assert 'triton' not in sys.modules"
+    # Not 'triton' itself, which older versions of PyTorch import.
+    code = "import sys, mmwf.models; assert 'mmwf.ops.triton' not in sys.modules"
     assert run_python(code).returncode == 0
 
 

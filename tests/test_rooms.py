@@ -19,6 +19,7 @@ ROOMS = (
     'processes',
     'mmcv_ext',
     'panopticapi',
+    'yaml_files',
     'ops',
     'checkpoints',
     'models',

@@ -1,5 +1,6 @@
 """The segmentation configs: recipes, and training and testing at toy size (see toy.py)."""
 
+import hashlib
 import json
 import re
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import difference, run, run_tool, weights
+from helpers import difference, read_metrics, run, run_tool, weights
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.optim import build_optim_wrapper
@@ -407,6 +408,11 @@ def test_testing_writes_the_metrics_of_each_class_predictions_and_images(config,
     assert metrics['mAcc'] == pytest.approx(np.mean(recalls), abs=0.006)
     assert metrics['aAcc'] == pytest.approx(100 * (truth == predicted).mean(), abs=0.006)
     assert f'mIoU: {metrics["mIoU"]:.4f}' in log
+    protocol = metrics['protocol']
+    assert protocol['test_cfg']['mode'] == 'slide' and protocol['tta'] is False
+    assert protocol['num_images'] == 4 and protocol['command'].startswith('mmwf test ')
+    checkpoint = (work_dir / 'iter_4.pth').read_bytes()
+    assert protocol['checkpoint_sha256'] == hashlib.sha256(checkpoint).hexdigest()
     assert len(predictions) == 4 and 'seg_logits' not in predictions[0]
     assert len(list((tmp_path / 'pictures').iterdir())) == 4
 
@@ -441,7 +447,7 @@ def test_two_processes_train_without_a_gpu_despite_sync_bn(config, tmp_path):
     ):
         out = tmp_path / f'{len(results)}.json'
         log = run(*command, '--work-dir', tmp_path, '--out', out, '--show-dir', out.with_suffix(''))
-        results.append(json.loads(out.read_text()))
+        results.append(read_metrics(out))
     assert results[0] == results[1]
     assert 'only the first of 2 processes draws' in log
     assert [len(list((tmp_path / folder).iterdir())) for folder in '01'] == [4, 2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import mmengine
 import pytest
 import torch
-from helpers import difference, make_once, run, run_tool, weights
+from helpers import difference, make_once, read_metrics, run, run_tool, weights
 from safetensors.torch import load_file
 
 from mmwf.datasets.toy.digits import write_digits
@@ -162,7 +162,7 @@ def test_two_processes_give_the_metrics_of_one(config, trained, tmp_path):
     ):
         out = tmp_path / f'{len(results)}.json'
         run(*command, '--work-dir', tmp_path, '--out', out)
-        results.append(json.loads(out.read_text()))
+        results.append(read_metrics(out))
     assert results[0] == results[1]
 
 

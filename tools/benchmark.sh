@@ -25,7 +25,7 @@ table() {
   echo "[benchmark] $1, $2 pixels" >&2
   printf '\n### %s, %s pixels\n\n' "$1" "$2"
   # shellcheck disable=SC2086
-  "$python" -m mmwf benchmark $4 --sizes "$2" --batch-size "$3" --turns "$turns" --out "$results/out" \
+  "$python" -m mmwf benchmark $4 --sizes $2 --batch-size "$3" --turns "$turns" --out "$results/out" \
     "${@:5}" | grep -v '^Written' | cat -s
 }
 
@@ -42,6 +42,7 @@ table() {
     table 'Tiny models' "$size" "$n" "$tiny $beside_tiny"
   done
   table 'Small models' "${sizes[0]}" "$batch" "$small $beside_small"
+  table 'Cost of large images' '1024 2048' 1 weightformer-tiny
   for size in "${sizes[0]}" 1024; do
     n=$batch
     [ "$size" -le 224 ] || n=1

@@ -14,7 +14,7 @@ from filelock import FileLock
 from mmengine.logging import print_log
 
 from mmwf.errors import UserError
-from mmwf.files import atomic_write
+from mmwf.files import atomic_write, hash_file
 
 HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})\.[^.]+$')  # the convention of torch.hub
 HASH_IN_FRAGMENT = re.compile(r'sha256=([0-9a-fA-F]{8,64})')
@@ -108,11 +108,7 @@ def _is_kept(file: Path, expected: str) -> bool:
     """Whether a file has been downloaded, with the expected hash."""
     if not file.is_file():
         return False
-    digest = hashlib.sha256()
-    with file.open('rb') as content:
-        while expected and (block := content.read(1 << 20)):
-            digest.update(block)
-    return not expected or digest.hexdigest().startswith(expected)
+    return not expected or hash_file(file).startswith(expected)
 
 
 def _fetch_url(url: str) -> Path:

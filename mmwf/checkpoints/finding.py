@@ -1,6 +1,7 @@
 """Finding the checkpoint to resume from."""
 
 import os
+import pickle
 import re
 import zipfile
 from pathlib import Path
@@ -8,12 +9,38 @@ from pathlib import Path
 from mmwf.errors import UserError
 from mmwf.files import write_text
 
-from .reading import InertUnpickler, check_intact
+from .integrity import check_intact
 from .writing import CHECKPOINT_SUFFIX, digest_path
 
 #: The file in a work dir that names its last checkpoint, as in MMEngine.
 POINTER = 'last_checkpoint'
 _SAVED_BY_HOOK = re.compile(r'((epoch|iter)_\d+|best_.+)\.pth')
+
+
+class _Placeholder(dict):
+    """Stands for an object that is no plain value; ignores its arguments, state and items."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__()
+
+    def __setstate__(self, state):
+        pass
+
+    def append(self, item):
+        pass
+
+    def extend(self, items):
+        pass
+
+
+class _OutlineUnpickler(pickle.Unpickler):
+    """Reads plain containers, numbers and texts; leaves out tensors and everything else."""
+
+    def find_class(self, module, name):
+        return _Placeholder
+
+    def persistent_load(self, pid):
+        return None
 
 
 def write_pointer(work_dir: str | Path, checkpoint: str) -> None:
@@ -84,7 +111,7 @@ def _read_time(path: Path) -> tuple[str, int] | None:
     with zipfile.ZipFile(path) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
         with archive.open(name) as content:
-            checkpoint = InertUnpickler(content).load()
+            checkpoint = _OutlineUnpickler(content).load()
     if not isinstance(checkpoint, dict) or 'message_hub' not in checkpoint:
         return None
     meta = checkpoint['meta']

@@ -1,133 +1,48 @@
-"""Reading checkpoints without executing code in them.
+"""Reading checkpoints without executing code in them (how: :mod:`mmwf.checkpoints.unpickling`).
 
 :func:`install`, which ``import mmwf`` calls, makes MMEngine read local files, URLs and ``hf://``
 names with :func:`read_checkpoint`. So ``load_from``, ``resume`` and
 ``init_cfg=dict(type='Pretrained')`` are safe and accept released weights.
 """
 
-import hashlib
-import io
-import pickle
-import types
-import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer, print_log
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mmwf.errors import UserError
 
 from .download import fetch, is_url
+from .integrity import check_digest, describe_damage
 from .released_keys import is_released, released_to_mmwf
-from .writing import digest_path
-
-_TENSOR_GLOBALS = {
-    ('collections', 'OrderedDict'),
-    ('torch', 'Size'),
-    ('torch', 'device'),
-    ('torch._utils', '_rebuild_parameter'),
-    ('torch._utils', '_rebuild_tensor'),
-    ('torch._utils', '_rebuild_tensor_v2'),
-}
+from .torch_files import read_torch_file
 
 
-def _history_buffer_attribute(obj, name):
-    """Replaces ``getattr`` in MMEngine's checkpoints, which pickle methods of HistoryBuffer."""
-    if obj is not HistoryBuffer or name.startswith('_'):
-        raise pickle.UnpicklingError(f'getattr({obj!r}, {name!r}) is not allowed.')
-    return getattr(HistoryBuffer, name)
-
-
-def _mmengine_globals() -> list:
-    """Classes in MMEngine's training checkpoints besides tensors and plain containers."""
-    dtypes = [type(np.dtype(t)) for t in (np.int64, np.float32, np.float64, np.uint32, np.bool_)]
-    rebuild = [value.__reduce__()[0] for value in (np.empty(0), np.float64())]
-    # Where they are in files that were written with NumPy 1, and with NumPy 2.
-    modules = ('numpy.core.multiarray', 'numpy._core.multiarray')
-    return [
-        HistoryBuffer,
-        (_history_buffer_attribute, 'builtins.getattr'),
-        slice,
-        np.ndarray,
-        np.dtype,
-        *((f, f'{module}.{f.__name__}') for f in rebuild for module in modules),
-        *dtypes,
-    ]
-
-
-class _Inert(dict):
-    """Placeholder for a foreign pickled object; ignores its arguments, state and items."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__()
-
-    def __setstate__(self, state):
-        pass
-
-    def append(self, item):
-        pass
-
-    def extend(self, items):
-        pass
-
-
-class InertUnpickler(pickle.Unpickler):
-    """Reads plain containers, numbers and texts; leaves out tensors and everything else."""
-
-    def find_class(self, module, name):
-        return _Inert
-
-    def persistent_load(self, pid):
-        return None
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """Rebuilds tensors; replaces all other classes and functions by :class:`_Inert`."""
-
+def _read_pickled(path: Path, map_location):
+    """Reads a file of ``torch.save``; if it contains foreign objects, only its weights."""
     foreign: set[str] = set()
-
-    def find_class(self, module, name):
-        if (module, name) in _TENSOR_GLOBALS or (module == 'torch' and name.endswith('Storage')):
-            return super().find_class(module, name)
-        self.foreign.add(f'{module}.{name}')
-        return _Inert
-
-
-def _damaged(path: str | Path, data: bytes, error: Exception | str) -> str:
-    return f'{path} ({len(data)} bytes) is damaged or not a checkpoint: {error}'
-
-
-def _read_tensors_only(data: bytes, path: str, map_location) -> dict:
-    """Reads only the weights of a ``.pth`` that also contains foreign objects."""
-    foreign = set()
-    unpickler = type('Unpickler', (_TensorUnpickler,), {'foreign': foreign})
-    pickle_module = types.SimpleNamespace(
-        __name__=__name__,  # torch.load reads it
-        Unpickler=unpickler,
-        load=lambda f, **kwargs: unpickler(f, **kwargs).load(),
-    )
     remedy = (
         'If you trust it, load it where it was created and save only its weights, e.g. with '
         "safetensors.torch.save_file(checkpoint['model'], 'model.safetensors')."
     )
     try:
-        checkpoint = torch.load(
-            io.BytesIO(data), map_location, pickle_module=pickle_module, weights_only=False
-        )
-        state_dict = _find_state_dict(checkpoint)
-    except Exception as error:
+        checkpoint = read_torch_file(path, map_location, foreign)
+    except UserError:
+        raise
+    except Exception as error:  # of any type: damaged bytes are read as pickle's instructions
         if not foreign:
-            raise UserError(_damaged(path, data, error)) from error
+            raise UserError(describe_damage(path, error)) from error
         raise UserError(
             f'{path} was not unpickled: it contains objects other than weights '
             f'({", ".join(sorted(foreign))}). {remedy}'
         ) from error
-    names = ', '.join(sorted(foreign))
-    if not state_dict or not all(isinstance(value, Tensor) for value in state_dict.values()):
+    if not foreign:
+        return checkpoint
+    names, state_dict = ', '.join(sorted(foreign)), _find_state_dict(checkpoint)
+    if not _is_state_dict(state_dict):
         raise UserError(
             f'{path} was not unpickled: it contains objects ({names}) in place of weights. {remedy}'
         )
@@ -138,6 +53,12 @@ def _read_tensors_only(data: bytes, path: str, map_location) -> dict:
     return dict(state_dict=state_dict)
 
 
+def _is_state_dict(value) -> bool:
+    if not isinstance(value, Mapping) or not value:
+        return False
+    return all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+
+
 def _find_state_dict(checkpoint) -> Mapping:
     """Returns the weights in a checkpoint: the value of one of these keys, or the whole dict."""
     for key in ('ema', 'state_dict', 'model'):  # DiT's training code saves both ema and model
@@ -146,76 +67,16 @@ def _find_state_dict(checkpoint) -> Mapping:
     return checkpoint
 
 
-def _check_digest(path: Path, data: bytes) -> None:
-    """Compares a file with the digest beside it, if there is one.
-
-    Raises:
-        UserError: If they differ.
-    """
-    try:
-        words = digest_path(path).read_text(errors='replace').split()
-    except OSError:
-        return
-    if words and (found := hashlib.sha256(data).hexdigest()) != words[0]:
-        raise UserError(
-            f'{path} ({len(data)} bytes) is damaged: its SHA-256 is {found[:16]}..., expected '
-            f'{words[0][:16]}... (in {digest_path(path)}). If you replaced it on purpose, remove '
-            'that file.'
-        )
-
-
-def _check_archive(path: Path, data: bytes) -> None:
-    """Compares the members of an archive with their checksums, which torch does not check.
-
-    Raises:
-        UserError: If the file is damaged or a TorchScript program. Files in the format before
-            torch 1.6 have no checksums and pass.
-    """
-    if not data.startswith(b'PK\x03\x04'):  # how torch decides
-        return
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            damaged, names = archive.testzip(), archive.namelist()
-    except Exception as error:  # of any type: zipfile interprets damaged headers
-        raise UserError(_damaged(path, data, error)) from error
-    if damaged:
-        raise UserError(_damaged(path, data, f'the checksum of its member {damaged} is wrong'))
-    if any(name.endswith('/constants.pkl') for name in names):
-        raise UserError(f'{path} is a TorchScript program; expected a checkpoint with weights.')
-
-
-def check_intact(path: Path) -> bytes:
-    """Checks a file against the digest beside it, if there is one, and the checksums in it.
-
-    Returns:
-        Its content.
-
-    Raises:
-        UserError: If it is damaged.
-    """
-    data = path.read_bytes()
-    _check_digest(path, data)
-    if path.suffix != '.safetensors':
-        _check_archive(path, data)
-    return data
-
-
 def _read_file(path: Path, map_location) -> dict:
-    data = check_intact(path)
+    check_digest(path)
     if path.suffix == '.safetensors':
-        from safetensors.torch import load
+        from safetensors.torch import load_file
 
         try:
-            return dict(state_dict=load(data))
+            return dict(state_dict=load_file(path))
         except Exception as error:
             raise UserError(f'{path} is not a readable safetensors file: {error}') from error
-    try:
-        with torch.serialization.safe_globals(_mmengine_globals()):
-            checkpoint = torch.load(io.BytesIO(data), map_location, weights_only=True)
-    except pickle.UnpicklingError:
-        checkpoint = _read_tensors_only(data, str(path), map_location)
-    except Exception as error:  # of any type: torch interprets damaged bytes as pickle opcodes
-        raise UserError(_damaged(path, data, error)) from error
+    checkpoint = _read_pickled(path, map_location)
     if not isinstance(checkpoint, dict):
         raise UserError(
             f'Expected {path} to contain a dict of weights, got a {type(checkpoint).__name__}.'
@@ -227,14 +88,22 @@ def _drop_config(checkpoint: dict) -> None:
     """Removes the text of the config from a training checkpoint.
 
     It is Python, and MMEngine executes it: on resume, to compare GPU counts, and in inferencers
-    that get no config.
+    that get no config. It is removed at any depth of the two entries that MMEngine looks at.
     """
-    hub = checkpoint.get('message_hub')
-    info = hub.get('runtime_info') if isinstance(hub, dict) else None
-    for holder in (checkpoint['meta'], info):
-        if isinstance(holder, dict):
+    for name in ('meta', 'message_hub'):
+        if name in checkpoint and not isinstance(checkpoint[name], dict):
+            del checkpoint[name]
+    pending, seen = [checkpoint.get('meta'), checkpoint.get('message_hub')], set()
+    while pending:  # not recursive: a file can be nested deeply, or contain itself
+        value = pending.pop()
+        if id(value) in seen or not isinstance(value, (dict, list, tuple)):
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
             for key in ('cfg', 'config'):
-                holder.pop(key, None)
+                value.pop(key, None)
+            value = value.values()
+        pending.extend(value)
 
 
 def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
@@ -243,7 +112,7 @@ def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
     Args:
         path: A training checkpoint or released weights: a ``.pth`` or ``.safetensors`` file, the
             URL of one, or ``hf://OWNER/NAME`` for ``model.safetensors`` on the Hugging Face hub.
-        map_location: Device of the tensors; ignored for ``.safetensors``.
+        map_location: Device of the tensors, by default the CPU; ignored for ``.safetensors``.
 
     Returns:
         The checkpoint, with the weights under ``state_dict``. The keys of released weights are
@@ -266,12 +135,13 @@ def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
             raise
         file.unlink(missing_ok=True)
         raise UserError(f'{path}: {error} The downloaded file has been deleted.') from error
-    if isinstance(checkpoint.get('state_dict'), Mapping) and 'meta' in checkpoint:
-        _drop_config(checkpoint)
+    _drop_config(checkpoint)
+    if 'meta' in checkpoint and _is_state_dict(checkpoint.get('state_dict')):
         return checkpoint  # saved by MMEngine
-    state_dict = {
-        key.removeprefix('module.'): value for key, value in _find_state_dict(checkpoint).items()
-    }
+    state_dict = _find_state_dict(checkpoint)
+    if not all(isinstance(key, str) for key in state_dict):
+        raise UserError(f'Expected {path} to contain weights by name, got keys of other types.')
+    state_dict = {key.removeprefix('module.'): value for key, value in state_dict.items()}
     if is_released(state_dict):
         state_dict = released_to_mmwf(state_dict)
         print_log(f'{path}: renamed {len(state_dict)} released keys.', logger='current')
@@ -302,9 +172,27 @@ def load_from_local(filename, map_location=None):
     return read_checkpoint(filename, 'cpu')
 
 
+def _load_without_fallback(file, map_location=None, weights_only=None):
+    """Replaces MMEngine's ``_safe_torch_load``, which unpickles what is not safe after all."""
+    if isinstance(file, (str, Path)):
+        return read_checkpoint(file, map_location)
+    return torch.load(file, map_location, weights_only=True)
+
+
+def _load_from_http(filename, map_location=None, model_dir=None, progress=False):
+    """Replaces MMEngine's function, which the schemes of model zoos such as mmcls:// call."""
+    return read_checkpoint(filename, map_location)
+
+
 def install() -> None:
-    """Makes MMEngine's CheckpointLoader use :func:`read_checkpoint` for files, URLs and the hub."""
-    from mmengine.runner.checkpoint import CheckpointLoader
+    """Makes MMEngine's CheckpointLoader read safely.
+
+    It uses :func:`read_checkpoint` for files, URLs, the hub and the model zoos of OpenMMLab and
+    torchvision; for other sources, such as S3, ``torch.load(weights_only=True)``.
+    """
+    from mmengine.runner import checkpoint
 
     schemes = ('', 'hf://', 'http://', 'https://')
-    CheckpointLoader.register_scheme(schemes, load_from_local, force=True)
+    checkpoint.CheckpointLoader.register_scheme(schemes, load_from_local, force=True)
+    checkpoint.load_from_http = _load_from_http
+    checkpoint._safe_torch_load = _load_without_fallback

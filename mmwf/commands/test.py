@@ -1,6 +1,8 @@
 """``mmwf test``: computes the metrics of a trained model."""
 
 import argparse
+import shlex
+import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -10,10 +12,12 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.registry import METRICS
 
 from mmwf.checkpoints import check_checkpoint
+from mmwf.checkpoints.download import fetch
 from mmwf.datasets.checks import check_coco, check_data
 from mmwf.engine.config import default_work_dir
 from mmwf.engine.run import set_up_run
 from mmwf.errors import UserError
+from mmwf.evaluation.protocol import describe_test
 
 from ._common import (
     add_compile_argument,
@@ -39,7 +43,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='FILE',
-        help='write the metrics to FILE.json, the predictions to FILE.pkl, or both',
+        help='write the metrics, and how they were computed, to FILE.json, the predictions to '
+        'FILE.pkl, or both',
     )
     parser.add_argument(
         '--show-dir', metavar='DIR', help='draw the predictions on each test image, into DIR'
@@ -139,7 +144,17 @@ def main(argv: list[str] | None = None) -> dict:
             metric = METRICS.build(dict(type=dump, out_file_path=path))
             runner.test_evaluator.metrics.append(metric)
     metrics = runner.test()
-    for path in args.out:
-        if path.endswith('.json') and is_main_process():
-            mmengine.dump(metrics, path, indent=2)
+    files = [path for path in args.out if path.endswith('.json')]
+    if files and is_main_process():
+        protocol = describe_test(
+            cfg,
+            fetch(args.checkpoint),
+            command=shlex.join(['mmwf', 'test', *(sys.argv[1:] if argv is None else argv)]),
+            tta=args.tta,
+            num_images=len(runner.test_dataloader.dataset),
+            processes=get_world_size(),
+        )
+        protocol.update(metrics.get('protocol', {}))  # of the metric itself: how it sampled
+        for path in files:
+            mmengine.dump(dict(metrics, protocol=protocol), path, indent=2)
     return metrics

@@ -5,13 +5,45 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmwf.errors import UserError
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
+
+#: Pixels of the largest image that is decoded: 270 MB of memory, as 8-bit RGB. Pillow warns of
+#: larger ones.
+MAX_PIXELS = 89_478_485
+
+
+def check_pixels(path: str | Path, limit: int = MAX_PIXELS) -> None:
+    """Checks the size of an image by its header, since decoding a small file can fill the memory.
+
+    Args:
+        path: The image file; formats that Pillow does not know are not checked.
+        limit: Largest number of pixels.
+
+    Raises:
+        UserError: If the image is larger.
+        OSError: If there is no such file.
+    """
+    try:
+        with Image.open(path) as file:  # warns of images above its limit, too
+            width, height = file.size
+        size = f'{width} x {height}'
+        is_too_large = width * height > limit
+    except UnidentifiedImageError:
+        return
+    except Image.DecompressionBombError as error:  # more than twice Pillow's limit
+        size, is_too_large = str(error), True
+    if is_too_large:
+        raise UserError(
+            f'The image {path} is too large: {size}. Expected at most {limit:,} pixels. Cut it '
+            'into parts or make it smaller.'
+        )
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -42,11 +74,14 @@ def read_square(path: str | Path, size: int, mode: str = 'RGB') -> Image.Image:
         mode: Pillow's mode, such as ``'RGB'`` or ``'L'``.
 
     Raises:
-        UserError: If the file cannot be read as an image.
+        UserError: If the file cannot be read as an image, or the image is too large.
     """
     try:
+        check_pixels(path)
         with Image.open(path) as file:
             return center_crop(file.convert(mode), size)
+    except UserError:
+        raise
     except (OSError, SyntaxError, ValueError) as error:  # raised on damaged files
         raise UserError(
             f'Cannot read the image {path}: {error}. Repair or remove the file.'

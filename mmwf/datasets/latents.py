@@ -17,7 +17,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from pathlib import Path
 
 import torch
@@ -33,6 +33,7 @@ from mmwf.files import write_bytes
 from mmwf.registry import DATASETS
 
 METADATA_KEY = 'mmwf_latents'
+TENSORS = ('moments', 'labels', 'crc32')
 TOOL = 'tools/dataset_converters/imagenet_to_latents.py'
 
 
@@ -61,6 +62,13 @@ class ShardInfo:
     classes: list[str]
     num_images: int
     num_shards: int
+
+    def __post_init__(self):
+        numbers = (self.index, self.image_size, self.num_images, self.num_shards)
+        if not all(type(n) is int and n >= 0 for n in numbers) or self.index >= self.num_shards:
+            raise ValueError('expected non-negative integers, and an index below num_shards')
+        if not isinstance(self.classes, list):
+            raise TypeError('expected a list of classes')
 
     def check_same(self, other: 'ShardInfo', name: str, other_name: str) -> None:
         """Checks that two shards belong to the same dataset.
@@ -226,11 +234,13 @@ class LatentDataset(Dataset):
         self._ends = list(accumulate(counts))
 
     def _check_complete(self, indices: set[int]) -> None:
-        missing = sorted(set(range(self.info.num_shards)) - indices)
-        if missing:
-            names = ', '.join(map(str, missing[:5])) + ', ...' * (len(missing) > 5)
+        number = self.info.num_shards - len(indices)
+        if number > 0:
+            # Not all of them at once: their number comes from a file.
+            missing = (index for index in range(self.info.num_shards) if index not in indices)
+            names = ', '.join(map(str, islice(missing, 5))) + ', ...' * (number > 5)
             raise UserError(
-                f'{len(missing)} of {self.info.num_shards} shards are missing in '
+                f'{number} of {self.info.num_shards} shards are missing in '
                 f'{self.shards[0].parent}: {names}. Run {TOOL} again with the same arguments; '
                 'it makes only the missing ones.'
             )
@@ -276,8 +286,24 @@ class LatentDataset(Dataset):
         return self._files[path]
 
     def _shape(self, path: Path) -> list[int]:
-        """Returns the shape of a shard's moments, (N, 2, 2C, h, w)."""
-        return self._file(path).get_slice('moments').get_shape()
+        """Returns the shape of a shard's moments, (N, 2, 2C, h, w).
+
+        Raises:
+            DamagedShardError: If the tensors of the shard do not have the shapes of a shard.
+        """
+        try:
+            shapes = {key: self._file(path).get_slice(key).get_shape() for key in TENSORS}
+        except SafetensorError as error:
+            raise DamagedShardError(f'The shard {path} is not complete: {error}.') from error
+        shape = shapes['moments']
+        number, views, channels = (*shape[:3], 0, 0, 0)[:3]
+        fits = len(shape) == 5 and views == 2 and channels % 2 == 0 and min(shape) > 0
+        if not fits or shapes['labels'] != [number] or shapes['crc32'] != [number, 2]:
+            raise DamagedShardError(
+                f'The shard {path} has tensors of the shapes {shapes}; expected moments '
+                '(N, 2, 2C, h, w), labels (N,) and crc32 (N, 2).'
+            )
+        return shape
 
     def _read(self, path: Path, index: int, flip: int) -> tuple[Tensor, int]:
         """Reads the moments (2C, h, w) and the label of an image."""
@@ -288,6 +314,11 @@ class LatentDataset(Dataset):
             raise DamagedShardError(
                 f'Image {index} of the shard {path} is damaged: its checksum is wrong. Remove the '
                 f'shard and run {TOOL} again.'
+            )
+        if not 0 <= label < len(self.info.classes):
+            raise DamagedShardError(
+                f'Image {index} of the shard {path} has the label {label}, but there are '
+                f'{len(self.info.classes)} classes.'
             )
         return moments, label
 

@@ -3,6 +3,7 @@
 import difflib
 from pathlib import Path
 
+import yaml
 from mmengine.config import Config
 
 import mmwf
@@ -45,9 +46,18 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         options: New values by dotted key, e.g. ``{'optim_wrapper.optimizer.lr': 1e-3}``.
 
     Raises:
-        UserError: If there is no such file.
+        UserError: If there is no such file, or it is neither ``.py`` nor plain YAML or JSON.
     """
-    cfg = Config.fromfile(find_config(path))
+    file = find_config(path)
+    try:
+        cfg = Config.fromfile(file)
+    except Exception as error:  # of any type, since a .py config is a program
+        if file.suffix == '.py' and not isinstance(error, yaml.YAMLError):
+            raise
+        raise UserError(
+            f'Cannot read the config {file}: {error}\nExpected a .py config, or a .yaml, .yml or '
+            '.json file of plain values.'
+        ) from error
     if options:
         cfg.merge_from_dict(options)
     return cfg

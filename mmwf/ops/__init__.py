@@ -7,6 +7,7 @@ functions of the same names and one entry in ``BACKENDS``; layers and state dict
 Without ``normalize_low_rank`` or the functions of ``composed.py``, they are composed of others.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
@@ -94,6 +95,24 @@ def _check(condition: bool, expected: str, **tensors: Tensor) -> None:
         raise ValueError(f'Expected {expected}; got {got}.')
 
 
+def _check_dims(expected: str, **tensors: tuple[Tensor, int | None]) -> None:
+    """Checks types and numbers of dimensions; with None, at least three dimensions."""
+    names = {name: tensor for name, (tensor, _) in tensors.items()}
+    if not all(isinstance(tensor, Tensor) for tensor in names.values()):
+        got = ', '.join(f'{name} {type(tensor).__name__}' for name, tensor in names.items())
+        raise TypeError(f'Expected tensors; got {got}.')
+    dims = ((tensor.dim(), dim) for tensor, dim in tensors.values())
+    _check(all(got == dim if dim else got >= 3 for got, dim in dims), expected, **names)
+    _check(all(tensor.numel() > 0 for tensor in names.values()), f'{expected}, none empty', **names)
+    dtypes = {tensor.dtype for tensor in names.values()}
+    one_dtype = len(dtypes) == 1 or torch.is_autocast_enabled(
+        next(iter(names.values())).device.type
+    )
+    if not one_dtype or not all(dtype.is_floating_point for dtype in dtypes):
+        got = ', '.join(f'{name} {tensor.dtype}' for name, tensor in names.items())
+        raise ValueError(f'Expected tensors of one floating-point dtype; got {got}.')
+
+
 def _fused_or_composed(name: str) -> Callable:
     backend = BACKENDS[_current]
     return getattr(backend, name, None) or partial(getattr(composed, name), backend)
@@ -117,14 +136,14 @@ def bilateral_weight(
         The weight update of each image, (B, C, D), or its factors; :func:`dense` gives the tensor.
 
     Raises:
-        ValueError: If the shapes do not match.
+        ValueError: If the shapes or dtypes do not match, or a tensor is empty.
+        TypeError: If an argument is not a tensor.
     """
+    expected = 'a (B, M, R), p (B, M, S), u (R, C), v (S, D)'
+    _check_dims(expected, a=(a, 3), p=(p, 3), u=(u, 2), v=(v, 2))
     _check(
-        a.dim() == p.dim() == 3
-        and a.shape[:2] == p.shape[:2]
-        and a.shape[2] == u.shape[0]
-        and p.shape[2] == v.shape[0],
-        'a (B, M, R), p (B, M, S), u (R, C), v (S, D)',
+        a.shape[:2] == p.shape[:2] and a.shape[2] == u.shape[0] and p.shape[2] == v.shape[0],
+        expected,
         a=a,
         p=p,
         u=u,
@@ -143,32 +162,54 @@ def normalize_weight(delta: Tensor | LowRank, dim: int | tuple[int, ...]) -> Ten
         dim: Dimensions over which the norm is computed; 1 for factors.
 
     Raises:
-        ValueError: If ``delta`` is given by factors and ``dim`` is not 1.
+        ValueError: If ``delta`` is given by factors and ``dim`` is not 1; if it has no dimension
+            ``dim``; or if it is not of floating-point numbers.
+        TypeError: If ``delta`` is not a tensor.
     """
     if isinstance(delta, LowRank):
         if dim != 1:
             raise ValueError(f'Expected dim=1 for factors of a weight update, got {dim}.')
+        _check_dims('left (R, C), right (B, R, D)', left=(delta.left, 2), right=(delta.right, 3))
+        _check(
+            len(delta.left) == delta.right.shape[1],
+            'left (R, C), right (B, R, D)',
+            left=delta.left,
+            right=delta.right,
+        )
         return getattr(BACKENDS[_current], 'normalize_low_rank', LowRank.normalized)(delta)
+    if not isinstance(delta, Tensor):
+        raise TypeError(f'Expected delta to be a tensor or LowRank, got {type(delta).__name__}.')
+    dims = dim if isinstance(dim, tuple) else (dim,)
+    is_valid = all(type(d) is int and -delta.dim() <= d < delta.dim() for d in dims)
+    is_valid = is_valid and len({d % delta.dim() for d in dims}) == len(dims)
+    if not dims or not is_valid or not delta.is_floating_point():
+        raise ValueError(
+            f'Expected delta of floating-point numbers and its dimensions dim; got delta '
+            f'{tuple(delta.shape)} of {delta.dtype}, dim {dim}.'
+        )
     return delta / (torch.linalg.vector_norm(delta, dim=dim, keepdim=True) + 1)
 
 
 def _check_linear(x, weight, delta, bias) -> None:
     if isinstance(delta, LowRank):
-        (c, d), (r, b) = weight.shape, (len(delta.left), x.shape[0])
-        matches = delta.left.shape == (r, c) and delta.right.shape == (b, r, d)
-        expected, updates = 'left (R, C), right (B, R, D)', dict(left=delta.left, right=delta.right)
+        updates = dict(left=(delta.left, 2), right=(delta.right, 3))
+        expected = 'left (R, C), right (B, R, D)'
     else:
-        matches = delta.shape == (x.shape[0], *weight.shape)
-        expected, updates = 'delta (B, C, D)', dict(delta=delta)
+        updates, expected = dict(delta=(delta, 3)), 'delta (B, C, D)'
+    expected = f'x (B, ..., C), weight (C, D), {expected}, bias (D,)'
+    _check_dims(expected, x=(x, None), weight=(weight, 2), **updates, bias=(bias, 1))
+    (c, d), b = weight.shape, x.shape[0]
+    if isinstance(delta, LowRank):
+        r = len(delta.left)
+        matches = delta.left.shape == (r, c) and delta.right.shape == (b, r, d)
+    else:
+        matches = delta.shape == (b, c, d)
     _check(
-        matches
-        and x.dim() >= 3
-        and x.shape[-1] == weight.shape[0]
-        and bias.shape == weight.shape[1:],
-        f'x (B, ..., C), weight (C, D), {expected}, bias (D,)',
+        matches and x.shape[-1] == c and bias.shape == (d,),
+        expected,
         x=x,
         weight=weight,
-        **updates,
+        **{name: tensor for name, (tensor, _) in updates.items()},
         bias=bias,
     )
 
@@ -186,7 +227,8 @@ def dynamic_linear(x: Tensor, weight: Tensor, delta: Tensor | LowRank, bias: Ten
         (B, ..., D).
 
     Raises:
-        ValueError: If the shapes do not match.
+        ValueError: If the shapes or dtypes do not match, or a tensor is empty.
+        TypeError: If an argument is not a tensor.
     """
     _check_linear(x, weight, delta, bias)
     return BACKENDS[_current].dynamic_linear(x, weight, delta, bias)
@@ -220,15 +262,21 @@ def mlp(
         (B, ..., E).
 
     Raises:
-        ValueError: If the shapes do not match.
+        ValueError: If the shapes or dtypes do not match, or a tensor is empty.
+        TypeError: If an argument is not a tensor.
     """
+    if approximate not in ('none', 'tanh'):
+        raise ValueError(f"Expected approximate to be 'none' or 'tanh', got {approximate!r}.")
+    expected = 'x (B, ..., C), weight1 (C, D), bias1 (D,), weight2 (E, D), bias2 (E,)'
+    layers = dict(weight1=(weight1, 2), bias1=(bias1, 1), weight2=(weight2, 2), bias2=(bias2, 1))
+    _check_dims(expected, x=(x, None), **layers)
     if delta is not None:
         _check_linear(x, weight1, delta, bias1)
     _check(
         x.shape[-1] == weight1.shape[0]
         and bias1.shape == weight1.shape[1:] == weight2.shape[1:]
         and bias2.shape == weight2.shape[:1],
-        'x (B, ..., C), weight1 (C, D), bias1 (D,), weight2 (E, D), bias2 (E,)',
+        expected,
         x=x,
         weight1=weight1,
         bias1=bias1,
@@ -240,21 +288,21 @@ def mlp(
 
 
 def _check_dwconv(x, weight, delta, bias) -> None:
+    updates = {} if delta is None else dict(delta=(delta, 4))
+    expected = ' delta (B, C, K, K),' if updates else ''
+    expected = f'x (B, H, W, C), weight (C, 1, K, K) with K odd,{expected} bias (C,)'
+    _check_dims(expected, x=(x, 4), weight=(weight, 4), **updates, bias=(bias, 1))
     c, k = weight.shape[0], weight.shape[-1]
-    expected, updates = '', {}
-    if delta is not None:
-        expected, updates = ' delta (B, C, K, K),', dict(delta=delta)
     _check(
-        x.dim() == 4
-        and x.shape[-1] == c
+        x.shape[-1] == c
         and weight.shape == (c, 1, k, k)
         and k % 2 == 1
         and (delta is None or delta.shape == (x.shape[0], c, k, k))
         and bias.shape == (c,),
-        f'x (B, H, W, C), weight (C, 1, K, K) with K odd,{expected} bias (C,)',
+        expected,
         x=x,
         weight=weight,
-        **updates,
+        **{name: tensor for name, (tensor, _) in updates.items()},
         bias=bias,
     )
 
@@ -273,7 +321,8 @@ def dwconv2d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         (B, H, W, C).
 
     Raises:
-        ValueError: If the shapes do not match.
+        ValueError: If the shapes or dtypes do not match, or a tensor is empty.
+        TypeError: If an argument is not a tensor.
     """
     _check_dwconv(x, weight, None, bias)
     return BACKENDS[_current].dwconv2d(x, weight, bias)
@@ -294,8 +343,11 @@ def dynamic_dwconv2d(x: Tensor, weight: Tensor, delta: Tensor, bias: Tensor) -> 
         (B, H, W, C).
 
     Raises:
-        ValueError: If the shapes do not match.
+        ValueError: If the shapes or dtypes do not match, or a tensor is empty.
+        TypeError: If an argument is not a tensor.
     """
+    if delta is None:
+        raise TypeError('Expected delta to be a tensor, got None.')
     _check_dwconv(x, weight, delta, bias)
     return BACKENDS[_current].dynamic_dwconv2d(x, weight, delta, bias)
 
@@ -327,9 +379,14 @@ def dwconv_norm(
         y and normed, (B, H, W, C) each.
 
     Raises:
-        ValueError: If the shapes do not match.
+        ValueError: If the shapes or dtypes do not match, or a tensor is empty.
+        TypeError: If an argument is not a tensor.
     """
     _check_dwconv(x, weight, delta, bias)
+    if not isinstance(eps, (int, float)) or not 0 <= eps < math.inf:
+        raise ValueError(f'Expected a finite eps of 0 or more, got {eps!r}.')
+    norms = dict(norm_weight=(norm_weight, 1), norm_bias=(norm_bias, 1))
+    _check_dims('norm_weight (C,), norm_bias (C,)', **norms)
     _check(
         norm_weight.shape == norm_bias.shape == x.shape[-1:],
         'x (B, H, W, C), norm_weight (C,), norm_bias (C,)',

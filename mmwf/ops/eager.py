@@ -7,11 +7,20 @@ the tokens of a small image.
 import torch
 import torch.nn.functional as F
 from torch.autograd import Function
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from .dwconv import conv, opaque_conv
 from .low_rank import LowRank
 
 aten = torch.ops.aten
+_is_old = tuple(map(int, torch.__version__.split('.')[:2])) < (2, 11)  # 2.6: cannot be traced
+
+
+def _is_known(condition: bool) -> bool:
+    """Whether a condition on sizes holds, without making it one of a compiled program."""
+    if torch.compiler.is_compiling():
+        return not _is_old and statically_known_true(condition)
+    return condition
 
 
 def bilateral_weight(a, p, u, v, scale):
@@ -33,8 +42,8 @@ def _low_rank_linear(x, weight, delta, bias):
     (n, c), d = x.shape[1:], weight.shape[1]
     # Per image and rank, the product of the factors takes C D multiply-adds and forms C D numbers,
     # that of the tokens with one factor after the other N (C + D). Measured on a CPU, the second is
-    # faster up to a ratio of 1.6. Compiled code serves all sizes and does not choose.
-    if torch.compiler.is_compiling() or n * (c + d) > 1.6 * c * d:
+    # faster up to a ratio of 1.6. A program compiled for many sizes does not choose.
+    if not _is_known(5 * n * (c + d) <= 8 * c * d):
         return torch.baddbmm(bias, x, delta.add_to(weight))
     y, projected = F.linear(x, weight.T, bias), x @ delta.left.T
     right = delta.right.to(y.dtype)  # under autocast in fp32, and autocast skips baddbmm_

@@ -22,7 +22,8 @@ class LowRank(NamedTuple):
 
     def dense(self) -> Tensor:
         """Returns the update, (B, C, D)."""
-        return self.left.T @ self.right
+        # Not matmul, which returns a transposed view.
+        return torch.bmm(self.left.T.expand(len(self.right), -1, -1), self.right)
 
     def add_to(self, weight: Tensor) -> Tensor:
         """Returns a weight (C, D) plus the update, (B, C, D)."""

@@ -1,8 +1,10 @@
 """Damaged checkpoints are refused and named, whichever byte is wrong."""
 
 import hashlib
+import io
 import random
 import subprocess
+import zipfile
 
 import pytest
 import torch
@@ -46,8 +48,11 @@ def test_a_flipped_bit_in_any_byte_is_refused_or_harmless(tmp_path, with_digest)
         except UserError as error:
             assert str(path) in str(error)
             refused += 1
-    # Without digest, changes of the bytes between the members of the archive are not noticed.
-    assert refused == len(data) if with_digest else refused > len(data) / 2
+    # Without digest, changes that do not matter are not noticed: of the bytes between the members of
+    # the archive, and of members that are not read.
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        parts = [i.file_size for i in archive.infolist() if '/data' in i.filename]
+    assert refused == len(data) if with_digest else refused >= sum(parts) > 0
 
 
 def test_a_flipped_bit_in_weights_of_another_programs_file_is_refused(tmp_path):
@@ -56,7 +61,7 @@ def test_a_flipped_bit_in_weights_of_another_programs_file_is_refused(tmp_path):
     start = data.index(WEIGHTS['a.weight'].numpy().tobytes())
     for byte in range(start, start + 240):
         (tmp_path / 'released.pth').write_bytes(flip(data, byte, byte % 8))
-        with pytest.raises(UserError, match=r'released\.pth .*checksum of its member .*/data/'):
+        with pytest.raises(UserError, match=r'released\.pth .*Bad CRC-32 for file .*/data/'):
             read_checkpoint(tmp_path / 'released.pth')
 
 

@@ -1,11 +1,13 @@
 """Reading checkpoints of every format, without executing code in them."""
 
+import io
 import os
 import pickle
 import re
 import sys
 import types
 import zipfile
+from collections import Counter, OrderedDict
 
 import numpy as np
 import pytest
@@ -144,6 +146,33 @@ def test_the_text_of_a_config_in_a_checkpoint_is_never_executed(tmp_path):
     assert runner.epoch == 1 and not (tmp_path / 'executed').exists()
 
 
+@pytest.mark.parametrize(
+    'content',
+    [
+        {'model': {}, 'meta': {'config': 'x', 'epoch': 1}, 'message_hub': {}},
+        {'meta': {'config': 'x', 'epoch': 1}, 'message_hub': {'runtime_info': {'cfg': 'x'}}},
+        {'meta': {'hooks': [({'cfg': 'x'},)]}, 'message_hub': {'a': {'config': 'x'}}},
+        {'meta': ['config'], 'message_hub': 'config'},
+        {'meta': OrderedDict(config='x'), 'message_hub': Counter(cfg=1)},
+    ],
+)
+def test_the_text_of_a_config_is_dropped_wherever_it_is(tmp_path, content):
+    torch.save({'state_dict': {'weight': torch.ones(2)}, **content}, tmp_path / 'a.pth')
+    torch.save({'weight': torch.ones(2), **content}, tmp_path / 'without.pth')
+    for name in ('a.pth', 'without.pth'):
+        loaded = read_checkpoint(tmp_path / name)
+        loaded.pop('state_dict')
+        remaining = {k: v for k, v in loaded.items() if k in ('meta', 'message_hub')}
+        assert 'cfg' not in str(remaining) and 'config' not in str(remaining)
+
+
+def test_a_checkpoint_that_contains_itself_is_read(tmp_path):
+    meta = dict(epoch=1, config='x', children=[])
+    meta['children'].append(meta)
+    torch.save(dict(state_dict=WEIGHTS, meta=meta), tmp_path / 'a.pth')
+    assert set(read_checkpoint(tmp_path / 'a.pth')['meta']) == {'epoch', 'children'}
+
+
 def test_an_hf_name_is_model_safetensors_on_the_hub(tmp_path, monkeypatch, released_weights):
     save_file(released_weights, tmp_path / 'downloaded.safetensors')
     requested = []
@@ -267,6 +296,27 @@ def test_mmengine_reads_files_urls_and_names_on_the_hub_safely(path):
     assert CheckpointLoader._get_checkpoint_loader(path) is reading.load_from_local
 
 
+def test_mmengines_model_zoos_are_read_safely(monkeypatch):
+    from mmengine.runner import checkpoint
+
+    paths = []
+    monkeypatch.setattr(reading, 'read_checkpoint', lambda path, device: paths.append(path) or {})
+    monkeypatch.setattr(checkpoint, 'get_torchvision_models', lambda: {'r': 'https://a/r.pth'})
+    CheckpointLoader.load_checkpoint('torchvision://r')
+    assert paths == ['https://a/r.pth']
+
+
+def test_mmengine_never_falls_back_to_unpickling_what_is_not_safe(tmp_path):
+    from mmengine.runner import checkpoint
+
+    buffer = io.BytesIO()
+    torch.save(Malicious(tmp_path / 'marker'), buffer)
+    buffer.seek(0)
+    with pytest.raises(pickle.UnpicklingError, match='mkdir'):
+        checkpoint._safe_torch_load(buffer)
+    assert not (tmp_path / 'marker').exists()
+
+
 class CallsGetattr:
     """Is pickled as a call of ``getattr``, like HistoryBuffer."""
 
@@ -275,15 +325,6 @@ class CallsGetattr:
 
     def __reduce__(self):
         return getattr, self.args
-
-
-@pytest.mark.parametrize(
-    ('obj', 'name'),
-    [(HistoryBuffer, '__init__'), (HistoryBuffer, '_set_default_statistics'), (slice, 'indices')],
-)
-def test_getattr_in_a_pickle_is_limited_to_methods_of_history_buffer(obj, name):
-    with pytest.raises(pickle.UnpicklingError, match='is not allowed'):
-        reading._history_buffer_attribute(obj, name)
 
 
 def test_a_pickled_getattr_of_another_object_is_not_executed(tmp_path, logged):

@@ -1,9 +1,14 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from mmwf.datasets.images import SquareImages, center_crop, list_images
+from mmwf.datasets.transforms import LoadImageFromFile
+from mmwf.errors import UserError
 
 
 def test_images_are_found_in_sub_folders_in_order(tmp_path):
@@ -42,3 +47,34 @@ def test_an_unreadable_image_is_named(tmp_path, content):
     (tmp_path / 'broken.png').write_bytes(content)
     with pytest.raises(ValueError, match=r'Cannot read the image .*broken\.png'):
         SquareImages([tmp_path / 'broken.png'], 8)[0]
+
+
+def write_header(path, width, height):
+    """Writes a PNG of a few bytes that claims to have this size."""
+    header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    chunks = [(b'IHDR', header), (b'IDAT', zlib.compress(b'')), (b'IEND', b'')]
+    data = b'\x89PNG\r\n\x1a\n'
+    for kind, content in chunks:
+        checksum = struct.pack('>I', zlib.crc32(kind + content))
+        data += struct.pack('>I', len(content)) + kind + content + checksum
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize('side', [10_000, 20_000, 2**31 - 1])
+def test_a_file_that_would_fill_the_memory_is_not_decoded(tmp_path, side):
+    path = write_header(tmp_path / 'bomb.png', side, side)
+    message = r'The image .*bomb\.png is too large: .* Expected at most 89,478,485 pixels'
+    with pytest.raises(UserError, match=message):
+        SquareImages([path], 8)[0]
+    with pytest.raises(UserError, match=message):
+        LoadImageFromFile()(dict(img_path=str(path)))
+
+
+def test_the_limit_of_an_image_can_be_set(tmp_path):
+    path = tmp_path / 'a.png'
+    Image.new('RGB', (20, 30)).save(path)
+    results = dict(img_path=str(path))
+    assert LoadImageFromFile(max_pixels=600)(results)['img'].shape == (30, 20, 3)
+    with pytest.raises(UserError, match='20 x 30. Expected at most 599 pixels'):
+        LoadImageFromFile(max_pixels=599)(results)

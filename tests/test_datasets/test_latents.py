@@ -3,9 +3,11 @@ import pickle
 import pytest
 import torch
 from mmengine.registry import DATASETS
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
-from mmwf.datasets.latents import LatentDataset, ShardInfo, write_shard
+from mmwf.datasets.latents import TENSORS, LatentDataset, ShardInfo, write_shard
 
 SHAPE = (4, 2, 3)
 COUNTS = (3, 2)  # of images in the two shards
@@ -173,3 +175,45 @@ def test_a_damaged_image_is_replaced_by_the_next(folder):
 def test_an_unknown_on_error_is_an_error(folder):
     with pytest.raises(ValueError, match="on_error to be 'raise' or 'skip', got 'ignore'"):
         LatentDataset(folder, on_error='ignore')
+
+
+def test_a_huge_number_of_shards_is_an_error_at_once(tmp_path, moments):
+    settings = dict(vae='v', vae_hash='cafe', image_size=16, classes=['a'], num_images=1)
+    info = ShardInfo(index=0, num_shards=10**9, **settings)
+    write_shard(tmp_path, moments[:1], torch.zeros(1, dtype=torch.long), info)
+    with pytest.raises(ValueError, match=r'999999999 of 1000000000 .*: 1, 2, 3, 4, 5, \.\.\.'):
+        LatentDataset(tmp_path)
+
+
+@pytest.mark.parametrize('changes', [dict(num_shards='2'), dict(num_shards=-1), dict(classes=7)])
+def test_metadata_of_other_types_are_refused(folder, moments, changes):
+    with pytest.raises((TypeError, ValueError), match='expected'):
+        write(folder, moments, **changes)
+
+
+@pytest.mark.parametrize('label', [-1, 5, 2**40])
+def test_a_label_that_is_not_a_class_is_an_error(folder, moments, label):
+    info = ShardInfo(1, 'a-vae', 'cafe', 16, ['a', 'b', 'c', 'd', 'e'], 5, 2)
+    write_shard(folder, moments[3:], torch.tensor([3, label]), info)
+    with pytest.raises(ValueError, match=f'has the label {label}, but there are 5 classes'):
+        LatentDataset(folder)[4]
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('moments', torch.zeros(2, 2, 8)),
+        ('moments', torch.zeros(2, 2, 7, 2, 3)),
+        ('labels', torch.zeros(1, dtype=torch.long)),
+        ('crc32', torch.zeros(2, dtype=torch.long)),
+        ('crc32', None),
+    ],
+)
+def test_tensors_of_other_shapes_are_not_a_shard(folder, key, value):
+    path = shard(folder, 1)
+    with safe_open(path, 'pt') as file:
+        tensors, metadata = {k: file.get_tensor(k) for k in TENSORS}, file.metadata()
+    tensors[key] = value
+    save_file({k: v for k, v in tensors.items() if v is not None}, path, metadata)
+    with pytest.raises(ValueError, match='has tensors of the shapes|is not complete'):
+        LatentDataset(folder)

@@ -1,6 +1,8 @@
 """Finding and reading config files."""
 
+import mmengine
 import pytest
+import yaml
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
@@ -30,6 +32,39 @@ def test_an_unknown_config_is_an_error_that_suggests_a_similar_one(folder):
     wrong = f'{folder}/weightformer-tiny_8xb256_in1k.py'
     with pytest.raises(UserError, match=f'There is no config .* Did you mean {TINY}'):
         find_config(wrong)
+
+
+@pytest.mark.parametrize('suffix', ['.yaml', '.yml'])
+def test_a_yaml_config_runs_no_code(tmp_path, suffix):
+    marker, path = tmp_path / 'marker', tmp_path / f'config{suffix}'
+    path.write_text(f'model: !!python/object/apply:os.mkdir [{marker}]\n')
+    with pytest.raises(UserError, match='Cannot read the config .*python/object'):
+        load_config(path)
+    with pytest.raises(yaml.YAMLError):
+        mmengine.load(path)
+    (tmp_path / 'child.py').write_text(f"_base_ = ['config{suffix}']")
+    with pytest.raises(UserError, match='python/object'):
+        load_config(tmp_path / 'child.py')
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        ('a.yaml', 'model:\n  type: ViT\n  indices: [1, 2]\n'),
+        ('a.json', '{"model": {"type": "ViT", "indices": [1, 2]}}'),
+    ],
+)
+def test_plain_yaml_and_json_configs_are_read(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert load_config(tmp_path / name).model == dict(type='ViT', indices=[1, 2])
+
+
+@pytest.mark.parametrize('name', ['a.json', 'a.pkl', 'a.yaml', 'a'])
+def test_a_config_that_is_not_plain_text_is_an_error(tmp_path, name):
+    (tmp_path / name).write_bytes(b'\x80\x02}q\x00.')
+    with pytest.raises(UserError, match=r'Expected a \.py config, or'):
+        load_config(tmp_path / name)
 
 
 def test_options_override_the_config():

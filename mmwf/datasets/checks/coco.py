@@ -12,6 +12,7 @@ from mmwf.errors import UserError
 from mmwf.libraries import import_task_library
 from mmwf.processes import local_rank
 
+from .coco_fields import check_entries, check_inside, check_sizes
 from .coco_panoptic import check_maps, count_things, flatten_segments
 from .wrappers import unwrap
 
@@ -33,13 +34,15 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> None:
 
     Args:
         cfg: The config. Nothing is checked unless its default scope is mmdet. The boxes are not
-            checked if it has ``allow_boxes_outside = True``.
+            checked if it has ``allow_boxes_outside = True``, and the paths of images not if it has
+            ``allow_paths_outside = True``.
         loaders: Names of the data loaders.
 
     Raises:
         UserError: If the annotations are not in COCO's format; if they do not fit the classes of
-            the dataset, the model, or the images and panoptic maps on disk; if no image is left to
-            train on; or if a box extends beyond its image.
+            the dataset, the model, or the images and panoptic maps on disk; if an image is too
+            large or outside of the folder of the data; if no image is left to train on; or if a
+            box extends beyond its image.
     """
     if cfg.get('default_scope') != 'mmdet' or local_rank() != 0:
         return
@@ -51,6 +54,9 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> None:
             if panoptic:
                 content = flatten_segments(loader, _ann_file(dataset), content)
             _check_fields(loader, dataset, content)
+            check_sizes(_where(loader, dataset), content)
+            if not cfg.get('allow_paths_outside'):
+                _check_paths(loader, dataset, content)
             classes = _classes(dataset, default_classes)
             _check_categories(loader, dataset, content, classes)
             num_things = len(classes)
@@ -95,11 +101,15 @@ def _ann_file(dataset: dict) -> Path:
     return Path(dataset.get('data_root') or '') / dataset['ann_file']
 
 
+def _where(loader: str, dataset: dict) -> str:
+    return f'{loader}: {_ann_file(dataset)}'
+
+
 def _read(loader: str, dataset: dict) -> dict:
     path = _ann_file(dataset)
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f'{loader}: cannot read {path} as JSON: {error}') from error
     expected = {'images', 'categories'}
     if not dataset.get('test_mode'):
@@ -120,15 +130,7 @@ def _check_fields(loader: str, dataset: dict, content: dict) -> None:
         if kind == 'annotations':
             fields = fields | {'segmentation'} if with_mask else fields
             fields = fields | {'iscrowd'} if dataset.get('test_mode') else fields  # for the metric
-        for number, entry in enumerate(content.get(kind, ()), 1):
-            missing = fields - entry.keys()
-            if with_mask and entry.get('segmentation') == []:
-                missing.add('segmentation')
-            if missing:
-                raise UserError(
-                    f'{loader}: entry {number} of the {kind} in {_ann_file(dataset)} has no '
-                    f'{", no ".join(sorted(missing))}. Expected {", ".join(sorted(fields))}.'
-                )
+        check_entries(loader, _ann_file(dataset), kind, content.get(kind, []), fields)
 
 
 def _classes(dataset: dict, default: list[str]) -> list[str]:
@@ -196,9 +198,21 @@ def _check_evaluator(loader: str, dataset: dict, evaluator: dict | list | None) 
                 raise UserError(f'{name}.{key} is {got}, but {loader} reads {path}.')
 
 
-def _check_images(loader: str, dataset: dict, content: dict) -> None:
+def _image_folder(dataset: dict) -> Path:
     prefix = (dataset.get('data_prefix') or {}).get('img', '')
-    folder = Path(dataset.get('data_root') or '') / prefix
+    return Path(dataset.get('data_root') or '') / prefix
+
+
+def _check_paths(loader: str, dataset: dict, content: dict) -> None:
+    """Checks that the images are below the data root or, without one, in the folder of images."""
+    folder = _image_folder(dataset)
+    for image in content['images']:
+        path = folder / image['file_name']
+        check_inside(_where(loader, dataset), dataset.get('data_root') or folder, path)
+
+
+def _check_images(loader: str, dataset: dict, content: dict) -> None:
+    folder = _image_folder(dataset)
     listings: dict[Path, set[str]] = {}  # far faster than one look-up per file
     missing = []
     for image in content['images']:
@@ -250,8 +264,6 @@ def _check_references(loader: str, dataset: dict, content: dict) -> None:
 
 
 def _is_inside(box: list, image: dict) -> bool:
-    if not isinstance(box, list) or len(box) != 4:
-        return False
     x, y, width, height = box
     return (
         min(x, y) >= -TOLERANCE

@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmwf.datasets.images import check_pixels
 from mmwf.errors import UserError
 from mmwf.panopticapi import rgb2id
+
+from .coco_fields import check_entries
 
 NUM_MAPS = 10  # evenly spaced, that are read
 #: The fields of an image's entry in ``annotations``.
@@ -29,12 +32,12 @@ def flatten_segments(loader: str, path: Path, content: dict) -> dict:
         UserError: If an entry of the annotations or categories lacks a field.
     """
     for kind, fields in (('annotations', FIELDS), ('categories', {'isthing'})):
-        for number, entry in enumerate(content.get(kind, ()), 1):
-            if not fields <= entry.keys():
-                raise UserError(
-                    f"{loader}: {path} is not in COCO's panoptic format: entry {number} of the "
-                    f'{kind} has no {", no ".join(sorted(fields - entry.keys()))}.'
-                )
+        try:
+            check_entries(loader, path, kind, content.get(kind, []), fields)
+        except UserError as error:
+            raise UserError(f"{error} Is the file in COCO's panoptic format?") from error
+    for entry in content.get('annotations', ()):
+        check_entries(loader, path, 'segments_info', entry['segments_info'], {'id'})
     segments = [
         dict(segment, image_id=entry['image_id'])
         for entry in content.get('annotations', ())
@@ -97,7 +100,10 @@ def check_maps(loader: str, dataset: dict, path: Path, content: dict) -> None:
 
 def _check_map(loader: str, path: Path, image: dict, segments: list[dict]) -> None:
     try:
+        check_pixels(path)
         colors = np.asarray(Image.open(path).convert('RGB'))
+    except UserError:
+        raise
     except (OSError, SyntaxError, ValueError) as error:  # raised on damaged files
         raise UserError(f'{loader}: cannot read {path}: {error}') from error
     if colors.shape[:2] != (image['height'], image['width']):

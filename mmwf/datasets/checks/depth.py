@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmseg.datasets.transforms import LoadDepthAnnotation
 from mmseg.registry import DATASETS
 
+from mmwf.datasets.images import check_pixels
 from mmwf.errors import UserError
 
 from .wrappers import unwrap
@@ -18,7 +19,10 @@ def _read_depth(dataset, info: dict) -> np.ndarray:
     for transform in dataset.pipeline.transforms:
         if isinstance(transform, (LoadImageFromFile, LoadDepthAnnotation)):
             try:
+                check_pixels(info['depth_map_path'])
                 info = transform(info)
+            except UserError:
+                raise
             except (OSError, AttributeError, ValueError) as error:  # raised on damaged files
                 raise UserError(f'Cannot read {info["depth_map_path"]}: {error}') from error
     depth, shape = info['gt_depth_map'], info['img'].shape[:2]

@@ -24,15 +24,27 @@ def _data_paths(dataset: dict) -> Iterator[Path]:
         yield root / dataset['ann_file']
 
 
+def _check_format(name: str, dataset: dict) -> None:
+    """Refuses pickles, such as annotations, since reading them runs code in them."""
+    for key, path in dataset.items():
+        if isinstance(path, str) and path.endswith(('.pkl', '.pickle')):
+            raise UserError(
+                f'{name}.dataset.{key} is the pickle {path}, which can run any code. If you trust '
+                'it, write it as JSON instead: mmengine.dump(mmengine.load(FILE), NEW_FILE).'
+            )
+
+
 def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
     """Checks that the files and folders of the given data loaders exist.
 
     Raises:
-        UserError: If one is missing. The message gives its path and the config's ``data_help``,
-            which says how to get the data.
+        UserError: If annotations or proposals are pickled, or a file or folder is missing. The
+            message gives its path and the config's ``data_help``, which says how to get the data.
     """
     for name in loaders:
-        datasets = unwrap(cfg[name].dataset) if cfg.get(name) else ()
+        datasets = list(unwrap(cfg[name].dataset)) if cfg.get(name) else []
+        for dataset in datasets:
+            _check_format(name, dataset)
         for path in chain.from_iterable(map(_data_paths, datasets)):
             if not path.exists():
                 raise UserError(

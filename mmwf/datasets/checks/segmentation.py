@@ -15,8 +15,10 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 from PIL import Image
 
+from mmwf.datasets.images import check_pixels
 from mmwf.errors import UserError
 
+from .coco_fields import check_inside
 from .wrappers import LOADERS, unwrap
 
 NUM_NAMES = 3  # files or classes named in a message
@@ -95,7 +97,7 @@ def _files(folder: str, suffix: str) -> set[str]:
     return {path.removesuffix(suffix) for path in paths}
 
 
-def _check_pairs(dataset: BaseSegDataset) -> None:
+def _check_pairs(dataset: BaseSegDataset, loader: str, allow_outside: bool) -> None:
     """Checks that each image has an annotation and each annotation an image."""
     image_folder = dataset.data_prefix['img_path']
     label_folder = dataset.data_prefix.get('seg_map_path')
@@ -105,8 +107,10 @@ def _check_pairs(dataset: BaseSegDataset) -> None:
         infos = dataset.load_data_list()
         if not infos:
             raise UserError(f'{dataset.ann_file} lists no images. Expected one name per line.')
-        missing = {i[key] for i in infos for key in ('img_path', 'seg_map_path')}
-        missing = {path for path in missing if not Path(path).is_file()}
+        paths = {i[key] for i in infos for key in ('img_path', 'seg_map_path')}
+        for path in () if allow_outside else paths:
+            check_inside(f'{loader}: {dataset.ann_file}', dataset.data_root or '.', path)
+        missing = {path for path in paths if not Path(path).is_file()}
         if missing:
             raise UserError(
                 f'{dataset.ann_file} lists {len(missing)} files that do not exist: '
@@ -134,10 +138,14 @@ def _read_labels(dataset: BaseSegDataset, info: dict) -> np.ndarray:
     """Reads the labels of one image as the pipeline does, (height, width), and checks them."""
     path = info['seg_map_path']
     try:
-        mode = Image.open(path).mode
+        check_pixels(path)
+        with Image.open(path) as file:
+            mode = file.mode
         for transform in dataset.pipeline.transforms:
             if isinstance(transform, (LoadImageFromFile, LoadAnnotations)):
                 info = transform(info)
+    except UserError:
+        raise
     except (OSError, SyntaxError, ValueError) as error:  # raised on damaged files
         raise UserError(f'Cannot read {path} with its image: {error}') from error
     if mode not in ('L', 'P', '1'):
@@ -254,13 +262,14 @@ def check_segmentation(cfg: Config, loader: str, max_images: int | None = None) 
 
     Raises:
         UserError: If the labels do not fit the model, the settings contradict each other, images
-            and annotations do not pair up, or a file cannot be read.
+            and annotations do not pair up, a list names files outside of the data root (accepted if
+            the config has ``allow_paths_outside=True``), or a file cannot be read.
     """
     reports = []
     for dataset_cfg in unwrap(cfg[loader].dataset):
         dataset = _build(dataset_cfg)
         _check_settings(cfg, dataset)
-        _check_pairs(dataset)
+        _check_pairs(dataset, loader, cfg.get('allow_paths_outside', False))
         dataset.full_init()
         counts = label_histogram(dataset, max_images)
         _check_labels(dataset, counts)

@@ -4,7 +4,7 @@ Shapes: B images, H x W tokens (N = H W), C width. Inside the network tokens are
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmwf.checkpoints import is_pretrained, load_pretrained_backbone
 
+from ..arguments import MIN_EPS, check_images, check_number, check_sizes
 from ..layers import (
     DWConv2d,
     DynamicBlock,
@@ -135,6 +136,9 @@ class WeightFormer(BaseModule):
     ):
         super().__init__(init_cfg)
         arch = self._parse_arch(arch)
+        check_sizes(in_channels=in_channels, patch_size=patch_size)
+        check_number('norm_eps', norm_eps, low=MIN_EPS)
+        self.in_channels = in_channels
         self.embed_dims, self.depth = arch['embed_dims'], arch['depth']
         self.patch_size = patch_size
         self.out_indices = self._parse_out_indices(out_indices)
@@ -142,20 +146,20 @@ class WeightFormer(BaseModule):
             raise ValueError(f'Expected out_type to be one of {OUT_TYPES}, got {out_type!r}.')
         self.out_type = out_type
         self.dynamic_blocks = self._parse_dynamic_blocks(dynamic_blocks)
-        if isinstance(dynamic_layers, str) or not set(dynamic_layers) <= set(DYNAMIC_LAYERS):
+        is_list = isinstance(dynamic_layers, Iterable) and not isinstance(dynamic_layers, str)
+        if not is_list or any(layer not in DYNAMIC_LAYERS for layer in dynamic_layers):
             raise ValueError(
                 f'Expected dynamic_layers to be a list of names in {DYNAMIC_LAYERS}, '
                 f'got {dynamic_layers!r}.'
             )
-        if not -1 <= frozen_stages <= self.depth:
+        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= self.depth:
             raise ValueError(
                 f'Expected frozen_stages in [-1, {self.depth}] (the depth), got {frozen_stages}.'
             )
         if drop_path_rate is None:
             drop_path_rate = arch['drop_path_rate']
-        for name, rate in (('drop_rate', drop_rate), ('drop_path_rate', drop_path_rate)):
-            if not 0 <= rate < 1:
-                raise ValueError(f'Expected {name} in [0, 1), got {rate}.')
+        check_number('drop_rate', drop_rate, high=1)
+        check_number('drop_path_rate', drop_path_rate, high=1)
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
 
@@ -197,23 +201,26 @@ class WeightFormer(BaseModule):
                 )
             return self.arch_zoo[name]
         expected = {'embed_dims', 'depth', 'mlp_ratio'}
-        if not expected <= set(arch) <= expected | {'drop_path_rate'}:
+        is_dict = isinstance(arch, dict)
+        if not is_dict or not expected <= set(arch) <= expected | {'drop_path_rate'}:
             raise ValueError(
                 f'Expected arch with keys {sorted(expected)} and optionally drop_path_rate, '
-                f'got {sorted(arch)}.'
+                f'got {sorted(map(str, arch)) if is_dict else arch!r}.'
             )
+        check_sizes(embed_dims=arch['embed_dims'], depth=arch['depth'])
+        check_number('mlp_ratio', arch['mlp_ratio'], low=1 / arch['embed_dims'])
         return dict({'drop_path_rate': 0.0}, **arch)
 
     def _parse_block_index(self, index: int, name: str) -> int:
-        if not -self.depth <= index < self.depth:
+        if not isinstance(index, int) or not -self.depth <= index < self.depth:
             raise ValueError(
                 f'Expected {name} in [{-self.depth}, {self.depth - 1}] (the depth is '
-                f'{self.depth}), got {index}.'
+                f'{self.depth}), got {index!r}.'
             )
         return index % self.depth
 
     def _parse_out_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
-        indices = [out_indices] if isinstance(out_indices, int) else out_indices
+        indices = out_indices if isinstance(out_indices, Iterable) else [out_indices]
         indices = tuple(self._parse_block_index(i, 'out_indices') for i in indices)
         if not indices or list(indices) != sorted(set(indices)):
             raise ValueError(f'Expected increasing out_indices, got {out_indices}.')
@@ -233,6 +240,8 @@ class WeightFormer(BaseModule):
                     f'block indices, got {blocks!r}.'
                 )
             return tuple(named[blocks])
+        if not isinstance(blocks, Iterable):
+            raise ValueError(f'Expected dynamic_blocks to be a name or a list, got {blocks!r}.')
         return tuple(sorted({self._parse_block_index(i, 'dynamic_blocks') for i in blocks}))
 
     def init_weights(self) -> None:
@@ -285,8 +294,13 @@ class WeightFormer(BaseModule):
 
         Returns:
             For each of ``out_indices``, the features in the shape given by ``out_type``, with
-            H = ceil(height / patch_size) and W = ceil(width / patch_size).
+            H = ceil(height / patch_size) and W = ceil(width / patch_size). A number that is not
+            finite spoils only the features of its own image.
+
+        Raises:
+            ValueError: If these are not images with ``in_channels`` channels, or there are none.
         """
+        check_images(x, self.in_channels)
         x = self.init_norm(self.patch_embed(x))  # (B, H, W, C)
         if self.is_compiled:
             self._compiled_shape = self._compiled_shape or x.shape

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from mmwf.errors import UserError
 from mmwf.registry import MODELS
 
+from ..arguments import check_number, check_sizes
 from ..layers import DWConv2d, DynamicDWConv2d, DynamicLinear, Mlp, PatchEmbed
 from .blocks import Attention, DiTBlock, Modulation, WeightFormerDiTBlock, modulate
 
@@ -119,13 +120,18 @@ class Denoiser(BaseModule):
     ):
         super().__init__(init_cfg)
         arch = self._parse_arch(arch)
+        check_sizes(
+            input_size=input_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            num_classes=num_classes,
+        )
+        check_number('label_drop_rate', label_drop_rate, high=1)
         if input_size % patch_size:
             raise ValueError(
                 f'Expected input_size to be a multiple of patch_size, got {input_size} and '
                 f'{patch_size}.'
             )
-        if not 0 <= label_drop_rate < 1:
-            raise ValueError(f'Expected label_drop_rate in [0, 1), got {label_drop_rate}.')
         self.input_size, self.in_channels = input_size, in_channels
         self.num_classes = num_classes
         self.label_drop_rate = label_drop_rate
@@ -158,11 +164,21 @@ class Denoiser(BaseModule):
                 )
             return self.arch_zoo[arch]
         expected = {'embed_dims', 'depth', 'mlp_ratio'}
-        if not expected <= set(arch) <= expected | {'num_heads'}:
+        is_dict = isinstance(arch, dict)
+        if not is_dict or not expected <= set(arch) <= expected | {'num_heads'}:
             raise ValueError(
                 f'Expected arch with keys {sorted(expected)} and optionally num_heads, '
-                f'got {sorted(arch)}.'
+                f'got {sorted(map(str, arch)) if is_dict else arch!r}.'
             )
+        check_sizes(embed_dims=arch['embed_dims'], depth=arch['depth'])
+        check_number('mlp_ratio', arch['mlp_ratio'], low=1 / arch['embed_dims'])
+        if 'num_heads' in arch:
+            check_sizes(num_heads=arch['num_heads'])
+            if arch['embed_dims'] % arch['num_heads']:
+                raise ValueError(
+                    f'Expected embed_dims to be a multiple of num_heads, got {arch["embed_dims"]} '
+                    f'and {arch["num_heads"]}.'
+                )
         if arch['embed_dims'] % 4:  # sine and cosine for row and column
             raise ValueError(
                 f'Expected embed_dims to be a multiple of 4, got {arch["embed_dims"]}.'

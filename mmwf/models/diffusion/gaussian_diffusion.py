@@ -143,9 +143,12 @@ class GaussianDiffusion(BaseModel):
             (B, 3, height, width), uint8 on the CPU, RGB.
 
         Raises:
-            UserError: If a label is out of range, or the VAE cannot be loaded.
+            UserError: If a label is out of range, there are none or not as many as indices, the VAE
+                cannot be loaded, or the model computes numbers that are not finite.
         """
         classes = self._to_tensor(labels)
+        if len(indices) != len(labels):
+            raise UserError(f'Expected an index for each label, got {len(indices)} indices.')
         if self.decode:
             self.decode.load()  # fail before sampling if the VAE is missing
         denoiser = self.denoiser
@@ -160,16 +163,23 @@ class GaussianDiffusion(BaseModel):
         )
         if self.decode:
             x = self.decode(x)
+        if not x.isfinite().all():
+            raise UserError(
+                'The model computed images with numbers that are not finite. Check its weights, '
+                'and the loss of its training.'
+            )
         pixels = (x * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         return pixels.expand(-1, 3, -1, -1).cpu()  # greyscale to RGB
 
     def check_labels(self, labels: Sequence[int]) -> None:
-        """Checks that all labels are valid classes.
+        """Checks that all labels are valid classes, and that there are any.
 
         Raises:
-            UserError: If a label is out of range.
+            UserError: If there is no label, or one is out of range.
         """
         num_classes = self.denoiser.num_classes
+        if not len(labels):
+            raise UserError('Expected at least one label, got none.')
         for label in labels:
             if not 0 <= label < num_classes:
                 raise UserError(

@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ..arguments import MIN_EPS, check_number, check_sizes
 from ..layers import LayerNorm2d
 
 
@@ -48,15 +49,19 @@ class SimpleFPN(BaseModule):
         init_cfg: dict | list | None = None,
     ):
         super().__init__(init_cfg)
+        check_sizes(in_channels=in_channels, out_channels=out_channels)
+        check_number('norm_eps', norm_eps, low=MIN_EPS)
         if in_channels % 4:
             raise ValueError(f'Expected in_channels to be a multiple of 4, got {in_channels}.')
         known = (4, 2, 1, 0.5)
-        if not scale_factors or list(scale_factors) != [s for s in known if s in scale_factors]:
+        is_list = isinstance(scale_factors, (list, tuple)) and scale_factors
+        if not is_list or list(scale_factors) != [s for s in known if s in scale_factors]:
             raise ValueError(
                 f'Expected scale_factors to be one or more of {known} in decreasing order, '
                 f'got {scale_factors}.'
             )
         num_outs = len(scale_factors) + 1 if num_outs is None else num_outs
+        check_sizes(num_outs=num_outs)
         if num_outs < len(scale_factors):
             raise ValueError(
                 f'Expected num_outs to be at least {len(scale_factors)}, the number of '
@@ -103,13 +108,15 @@ class SimpleFPN(BaseModule):
             H // 2, ceil(H // 2 / 2).
 
         Raises:
-            ValueError: If there is more than one feature map, or it does not have C channels.
+            ValueError: If there is more than one feature map, or it does not have C channels, or it
+                is smaller than 2 x 2.
         """
         maps = [inputs] if isinstance(inputs, Tensor) else inputs
-        if len(maps) != 1 or maps[0].shape[1] != self.in_channels:
+        smallest = min((*maps[0].shape[2:], 2)) if len(maps) == 1 else 0
+        if smallest < 2 or maps[0].shape[1] != self.in_channels:
             raise ValueError(
                 f'Expected one feature map (B, {self.in_channels}, H, W), got '
-                f'{[tuple(x.shape) for x in maps]}.'
+                f'{[tuple(x.shape) for x in maps]}; H and W must be at least 2.'
             )
         outs = [level(maps[0]) for level in self.levels]
         while len(outs) < self.num_outs:

@@ -52,3 +52,32 @@ def test_the_images_that_are_read_are_spread_over_the_classes(digits):
         path.write_bytes(b'no image')
     with pytest.raises(UserError, match='/val/9/'):
         check_datasets(cfg, LOADERS, max_images=20)
+
+
+@pytest.fixture
+def listed(digits):
+    """The digits, with the training images in a list: ``listed(lines)`` writes it."""
+    cfg, root = digits
+    name = next((root / 'train/3').iterdir()).relative_to(root / 'train')
+
+    def write(*labels, name=name):
+        (root / 'list.txt').write_text('\n'.join(f'{name} {label}' for label in labels))
+        cfg.train_dataloader.dataset.ann_file = 'list.txt'
+        return cfg
+
+    return write
+
+
+def test_a_list_of_images_is_accepted(listed):
+    report, _ = check_datasets(listed(*range(10)), LOADERS, max_images=2)
+    assert '10 images' in report
+
+
+@pytest.mark.parametrize('labels', [[-1, 0], [0, 10**9]])
+def test_a_label_that_cannot_be_a_class_is_an_error(listed, labels):
+    assert 'train_dataloader has ' in error_message(listed(*labels))
+
+
+@pytest.mark.parametrize('name', ['../val/3/0.png', '/etc/passwd'])
+def test_a_listed_image_outside_of_the_folder_is_an_error(listed, name):
+    assert 'outside of the folder' in error_message(listed(0, 1, name=name))

@@ -122,11 +122,11 @@ def test_a_box_beyond_its_image(cfg, edit, box):
     check_coco(cfg, LOADERS)
 
 
-@pytest.mark.parametrize('box', [None, [1, 2, 3], [float('nan'), 2, 20, 20]])
+@pytest.mark.parametrize('box', [None, [1, 2, 3], [float('nan'), 2, 20, 20], 'abcd', ['a'] * 4])
 def test_an_invalid_box(cfg, edit, box):
     with edit() as content:
         content['annotations'][0]['bbox'] = box
-    with pytest.raises(UserError, match=r'(?s)Annotation 1 .*Expected \[x, y, width, height\]'):
+    with pytest.raises(UserError, match=r'bbox of entry 1 of the annotations .*Expected \[x, y, w'):
         check_coco(cfg, LOADERS)
 
 
@@ -222,3 +222,38 @@ def test_only_one_process_per_machine_checks(cfg, data, monkeypatch):
     (data / 'val/2.png').unlink()
     monkeypatch.setenv('LOCAL_RANK', '1')
     check_coco(cfg, LOADERS)
+
+
+@pytest.mark.parametrize('kind', ['relative', 'absolute'])
+def test_an_image_outside_of_the_data_root_is_an_error_unless_allowed(cfg, data, edit, kind):
+    (data / 'train/0.png').rename(data.parent / f'{data.name}.png')
+    outside = f'../../{data.name}.png' if kind == 'relative' else f'{data.parent}/{data.name}.png'
+    with edit() as content:
+        content['images'][0]['file_name'] = outside
+    with pytest.raises(UserError, match='outside of the folder of the data'):
+        check_coco(cfg, LOADERS)
+    cfg.allow_paths_outside = True
+    check_coco(cfg, LOADERS)
+
+
+def test_a_mask_that_would_fill_the_memory_is_an_error(cfg, edit):
+    with edit() as content:
+        mask = dict(size=[100_000, 100_000], counts=[0, 10**10])
+        content['annotations'][0]['segmentation'] = mask
+    with pytest.raises(UserError, match=r'mask of annotation 1 has the size \[100000, 100000\]'):
+        check_coco(cfg, LOADERS)
+
+
+def test_a_file_that_is_nested_too_deeply_is_an_error(cfg, data):
+    (data / 'annotations/instances_train.json').write_text('[' * 100_000)
+    with pytest.raises(UserError, match='cannot read .*instances_train.json as JSON'):
+        check_coco(cfg, LOADERS)
+
+
+@pytest.mark.parametrize('kind', ['images', 'categories', 'annotations'])
+@pytest.mark.parametrize('value', [None, {}, 'abc', 5, [5]])
+def test_entries_that_are_not_lists_of_objects_are_an_error(cfg, edit, kind, value):
+    with edit() as content:
+        content[kind] = value
+    with pytest.raises(UserError, match=f'list of {kind}|entry 1 of the {kind}'):
+        check_coco(cfg, LOADERS)

@@ -32,3 +32,12 @@ def test_the_folder_of_imagenets_split_is_checked(tmp_path):
         check_data(cfg, ('val_dataloader',))
     (tmp_path / 'val').mkdir()
     check_data(cfg, ('val_dataloader',))
+
+
+@pytest.mark.parametrize('key', ['ann_file', 'proposal_file'])
+def test_pickled_annotations_are_refused(tmp_path, key):
+    (tmp_path / 'a.pkl').write_bytes(b'cos\nsystem\n.')
+    dataset = {'type': 'CocoDataset', 'data_root': str(tmp_path), key: 'a.pkl'}
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(dataset=dataset))))
+    with pytest.raises(UserError, match=rf'train_dataloader\.dataset\.{key} is the pickle a\.pkl'):
+        check_data(cfg, ('train_dataloader',))

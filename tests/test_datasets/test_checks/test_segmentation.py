@@ -187,6 +187,15 @@ def test_listed_files_must_exist(cfg, root):
     assert 'list.txt lists no images' in error_message(cfg)
 
 
+def test_listed_files_are_in_the_data_root_unless_allowed(cfg, root):
+    for loader in LOADERS:
+        cfg[loader].dataset.ann_file = 'list.txt'
+    (root / 'list.txt').write_text('../../../secret\n')
+    assert 'outside of the folder of the data' in error_message(cfg)
+    cfg.allow_paths_outside = True
+    assert 'lists 2 files that do not exist' in error_message(cfg)
+
+
 def test_an_annotation_is_8_bit_and_of_the_size_of_its_image(cfg, root):
     path = root / 'annotations/training/0.png'
     change(path, lambda labels: labels[:-1])
