@@ -1,17 +1,20 @@
 from .amp import AmpOptimWrapper
 from .data_wait import DataWaitHook
+from .exact_resume import ExactResumeHook
 from .feature_bank import FeatureBankHook
-from .hooks import CheckpointMatchHook, Fp16CompressionHook, ResumeSeedHook
+from .hooks import CheckpointMatchHook, Fp16CompressionHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
+from .non_finite import NonFiniteHook
 from .param_groups import OptimWrapperConstructor
 
 __all__ = [
     'AmpOptimWrapper',
     'CheckpointMatchHook',
     'DataWaitHook',
+    'ExactResumeHook',
     'FeatureBankHook',
     'Fp16CompressionHook',
     'LayerDecayOptimWrapperConstructor',
+    'NonFiniteHook',
     'OptimWrapperConstructor',
-    'ResumeSeedHook',
 ]

@@ -7,6 +7,8 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='auto'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    exact_resume=dict(type='mmwf.ExactResumeHook'),
+    non_finite=dict(type='mmwf.NonFiniteHook'),
     checkpoint_match=dict(type='mmwf.CheckpointMatchHook'),
     data_wait=dict(type='mmwf.DataWaitHook'),
 )
