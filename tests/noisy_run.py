@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmwf.engine import ExactResumeHook
+from mmwf.engine.signals import drop_iterators
 
 
 class NoisyData(Dataset):
@@ -55,6 +56,7 @@ class KillHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.iter + 1 == self.iteration:
+            drop_iterators(runner)  # else the workers end later
             raise Killed
 
 

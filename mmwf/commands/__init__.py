@@ -10,7 +10,7 @@ from importlib import import_module
 
 import torch
 
-from mmwf.errors import UserError
+from mmwf.errors import RunStopped, UserError
 
 #: The commands, with their purpose. Their modules have underscores in place of hyphens.
 COMMANDS = {
@@ -37,8 +37,11 @@ COMMANDS = {
 
 def run_main(main: Callable[[], object]) -> None:
     """Runs a ``main``; on a :class:`UserError`, prints only its message and exits with code 1."""
+    code = 0
     try:
         main()
+    except RunStopped as stop:
+        code = stop.code
     except UserError as error:
         # DataLoader puts the traceback of its worker in front of the message.
         sys.exit(f'error: {str(error).rpartition(f"{type(error).__name__}: ")[2].strip()}')
@@ -47,6 +50,8 @@ def run_main(main: Callable[[], object]) -> None:
         # run, and abort the process if they need the interpreter after its shutdown.
         gc.collect()
         torch.distributed.destroy_process_group()
+    if code:
+        sys.exit(code)
 
 
 def run(command: str) -> None:

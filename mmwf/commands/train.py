@@ -1,6 +1,7 @@
 """``mmwf train``: trains the model of a config."""
 
 import argparse
+import os
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -68,7 +69,8 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if args.resume == 'auto':
+    restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0  # by torchrun
+    if args.resume == 'auto' or restarted:
         latest = find_latest_checkpoint(cfg.work_dir)
         if latest is None:
             print_log(

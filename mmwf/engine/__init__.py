@@ -6,6 +6,8 @@ from .hooks import CheckpointMatchHook, Fp16CompressionHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .non_finite import NonFiniteHook
 from .param_groups import OptimWrapperConstructor
+from .signals import SignalHook
+from .stall import StallHook
 
 __all__ = [
     'AmpOptimWrapper',
@@ -17,4 +19,6 @@ __all__ = [
     'LayerDecayOptimWrapperConstructor',
     'NonFiniteHook',
     'OptimWrapperConstructor',
+    'SignalHook',
+    'StallHook',
 ]
