@@ -20,6 +20,7 @@ COMMANDS = {
     'quickstart': 'train and test small models on included data',
     'check-dataset': 'check that the data of a config fit its model',
     'check-gpu': 'check numerics, training, launchers and speed on this machine',
+    'kill-test': 'kill and resume a training, and compare it with one that was not killed',
     'get-flops': 'count multiply-adds and parameters',
     'benchmark': 'measure throughput and memory at several resolutions',
     'benchmark-data': 'measure images per second and core of a training pipeline',
