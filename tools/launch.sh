@@ -60,6 +60,14 @@ _run_with_signals() {
   exit $code
 }
 
+# _requeue: requeues this batch job, unless it is being cancelled.
+_requeue() {
+  if scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then
+    echo "Requeueing job $SLURM_JOB_ID, which will resume."
+    scontrol requeue "$SLURM_JOB_ID"
+  fi
+}
+
 # slurm_launch PARTITION JOB_NAME SCRIPT [ARGUMENT ...]
 slurm_launch() {
   local partition=$1 job=$2 gpus=${GPUS:-8} cpus=${CPUS_PER_TASK:-8} per_node gres
@@ -70,7 +78,7 @@ slurm_launch() {
   # Without PORT, mmwf/processes.py derives it from the job ID.
   [ -z "${PORT:-}" ] || export MASTER_PORT=$PORT
   # shellcheck disable=SC2086  # SRUN_ARGS is a list of words
-  exec srun -p "$partition" --job-name="$job" ${gres:+"--gres=$gres"} --ntasks="$gpus" \
+  srun -p "$partition" --job-name="$job" ${gres:+"--gres=$gres"} --ntasks="$gpus" \
     --ntasks-per-node="$per_node" --cpus-per-task="$cpus" --kill-on-bad-exit=1 \
     ${SRUN_ARGS:-} "$PYTHON" -u "$@" --launcher slurm
 }

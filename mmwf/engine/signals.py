@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -40,6 +42,8 @@ class SignalHook(Hook):
         self._received, self._since = 0, 0.0
         self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
         device = next(runner.model.parameters()).device
+        for loader in (loop.dataloader for loop in (runner.train_loop, runner.val_loop) if loop):
+            loader.worker_init_fn = partial(_init_worker, loader.worker_init_fn)
         self._flag = torch.zeros(1, dtype=torch.int32, device=device)
 
     def _receive(self, number: int, frame) -> None:
@@ -76,6 +80,17 @@ class SignalHook(Hook):
             f'{path}. To continue, run the same command with --resume.'
         )
         raise RunStopped(130 if number == signal.SIGINT else 75)
+
+
+def _init_worker(init_fn: Callable[[int], None] | None, worker: int) -> None:
+    """Lets a worker that loads data outlive a signal to all processes by a minute.
+
+    The main process needs it until the end of the iteration, and ends it then.
+    """
+    if init_fn is not None:
+        init_fn(worker)
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: signal.alarm(60))
 
 
 def drop_iterators(runner) -> None:
