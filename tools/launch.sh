@@ -39,7 +39,7 @@ launch() {
   fi
   _set_threads 1
   _run_with_signals "$PYTHON" -m torch.distributed.run "${where[@]}" \
-    --max-restarts "$restarts" --nproc-per-node "$processes" "$@" --launcher pytorch
+    --nproc-per-node "$processes" --max-restarts "$restarts" "$@" --launcher pytorch
 }
 
 # _run_with_signals COMMAND ...: runs torchrun and exits with its code. It gets SIGTERM for each signal, since

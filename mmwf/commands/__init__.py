@@ -4,6 +4,7 @@
 """
 
 import gc
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -42,6 +43,7 @@ def run_main(main: Callable[[], object]) -> None:
     try:
         main()
     except RunStopped as stop:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm's, when the first process ends
         code = stop.code
     except UserError as error:
         # DataLoader puts the traceback of its worker in front of the message.

@@ -92,13 +92,17 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path, monkeypatch):
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGTERM
 
 
-def test_commands_end_with_the_code_of_the_signal():
+def test_commands_end_with_the_code_of_the_signal(monkeypatch):
+    ignored = []
+    monkeypatch.setattr(signal, 'signal', lambda *args: ignored.append(args))
+
     def stop():
         raise RunStopped(75)
 
     with pytest.raises(SystemExit) as end:
         run_main(stop)
     assert end.value.code == 75
+    assert ignored == [(signal.SIGTERM, signal.SIG_IGN)]
 
 
 def test_a_checkpoint_of_the_same_iteration_is_not_saved_twice(tmp_path, monkeypatch):
