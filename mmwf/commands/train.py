@@ -70,15 +70,16 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0  # by torchrun
+    latest = None
     if args.resume == 'auto' or restarted:
         latest = find_latest_checkpoint(cfg.work_dir)
-        if latest is None:
-            print_log(
-                f'--resume: there is nothing to resume in {cfg.work_dir}; starting a new run.',
-                logger='current',
-            )
-        else:
-            cfg.resume, cfg.load_from = True, latest
+    if latest:
+        cfg.resume, cfg.load_from = True, latest
+    elif args.resume == 'auto':
+        print_log(
+            f'--resume: there is nothing to resume in {cfg.work_dir}; starting a new run.',
+            logger='current',
+        )
     elif args.resume:
         cfg.resume, cfg.load_from = True, args.resume
     if cfg.get('load_from'):

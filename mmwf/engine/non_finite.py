@@ -174,8 +174,12 @@ class NonFiniteHook(Hook):
     def _stop(self, runner, data_batch, finite_loss: bool) -> None:
         # All processes run their batch again: some layers wait for each other.
         origin = first_non_finite(unwrap_model(runner.model), data_batch)
-        files = ', '.join(batch_files(data_batch)) or 'of unknown files'
-        own = f'process {get_rank()}: first {origin}; batch: {files}'
+        files = batch_files(data_batch)
+        runner.logger.error(f'Process {get_rank()}, the last batch: {", ".join(files)}')
+        shown = ', '.join(files[:4]) + (
+            f' and {len(files) - 4} more, see the log' * (len(files) > 4)
+        )
+        own = f'process {get_rank()}: first {origin}; batch: {shown or "of unknown files"}'
         reports = all_gather_object((finite_loss, own))
         bad = [report for finite, report in reports if not finite] or [r for _, r in reports]
         raise UserError(

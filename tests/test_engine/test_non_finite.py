@@ -1,9 +1,11 @@
 """Losses and gradients that are not finite: steps are skipped, and a run of them ends."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.hooks import Hook
-from noisy_run import NoisyModel, final_state, make_runner
+from noisy_run import NoisyData, NoisyModel, final_state, make_runner
 
 from mmwf.engine import NonFiniteHook
 from mmwf.engine.non_finite import first_non_finite, is_finite
@@ -77,6 +79,20 @@ def test_a_run_of_bad_steps_ends_with_what_is_known(tmp_path):
     with pytest.raises(UserError, match=message):
         run(tmp_path, [4, 7, 8, 9], patience=3)
     assert is_finite(final_state(tmp_path))
+
+
+def test_the_files_of_the_last_batch_are_named(tmp_path):
+    class Data(NoisyData):
+        def __getitem__(self, index):
+            sample = SimpleNamespace(img_path=f'{index}.png')
+            return dict(super().__getitem__(index), data_samples=sample)
+
+    class Model(NoisyModel):
+        def forward(self, inputs, data_samples, mode='tensor'):
+            return super().forward(inputs, mode)
+
+    with pytest.raises(UserError, match=r'batch: \d+\.png, \d+\.png, \d+\.png, \d+\.png\)'):
+        run(tmp_path, [3], patience=1, model=Model(), loader=dict(dataset=Data()))
 
 
 def test_a_good_step_starts_the_count_anew(tmp_path):
