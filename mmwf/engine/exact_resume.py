@@ -1,5 +1,6 @@
 """Resumed runs that end with the weights of uninterrupted ones."""
 
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop
@@ -48,6 +49,10 @@ class ExactResumeHook(Hook):
         loop.dataloader = seed_loader(loop.dataloader, self._endless)
         if self._endless:
             loop.dataloader_iterator = EndlessIterator(loop.dataloader)
+            sampler = loop.dataloader.batch_sampler.sampler
+            if isinstance(sampler, InfiniteSampler):
+                # The loop of MMEngine 0.10.7 has read the first indices already.
+                sampler.indices = sampler._indices_of_rank()
 
     def before_train_epoch(self, runner) -> None:
         """Tells the loader at which iteration training is.

@@ -98,7 +98,12 @@ class NumberedBatches:
     def _passes(self) -> Iterator[list[int]]:
         epoch = 0
         while True:
-            yield from self.batches
+            empty = True
+            for batch in self.batches:
+                yield batch
+                empty = False
+            if empty:
+                raise RuntimeError('Expected batches, but the sampler has no indices.')
             epoch += 1
             set_epoch = getattr(getattr(self.batches, 'sampler', None), 'set_epoch', None)
             if set_epoch:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -40,7 +41,9 @@ class SignalHook(Hook):
     def before_train(self, runner) -> None:
         """Starts to handle signals."""
         self._received, self._since = 0, 0.0
-        self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        self._previous = {}
+        if threading.current_thread() is threading.main_thread():  # Python allows it there only
+            self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
         device = next(runner.model.parameters()).device
         for loader in (loop.dataloader for loop in (runner.train_loop, runner.val_loop) if loop):
             loader.worker_init_fn = partial(_init_worker, loader.worker_init_fn)
