@@ -11,7 +11,7 @@ import pytest
 from helpers import ROOT, make_once, run
 from mmengine.config import Config
 
-from mmwf.analysis.kill_test import _children, _Training, find_differences, kill
+from mmwf.analysis.kill_test import children, Training, find_differences, kill
 from mmwf.datasets.toy.digits import write_digits
 
 CLASSIFIER = ROOT / 'configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py'
@@ -65,7 +65,7 @@ def start(config, tmp_path):
         while not (tmp_path / 'out/last_checkpoint').exists():
             assert process.poll() is None and time.monotonic() < deadline, read(tmp_path)
             time.sleep(0.1)
-        ranks = {rank(pid): pid for pid in _children(process.pid) if rank(pid) is not None}
+        ranks = {rank(pid): pid for pid in children(process.pid) if rank(pid) is not None}
         return process, ranks
 
     yield start
@@ -85,7 +85,7 @@ def read(tmp_path):
 
 
 def assert_identical(first, second):
-    states = [_Training(work_dir, [], []).final_state() for work_dir in (first, second)]
+    states = [Training(work_dir, [], []).final_state() for work_dir in (first, second)]
     assert find_differences(*states) == []
 
 
@@ -110,7 +110,7 @@ def test_a_signal_to_one_process_stops_both_after_the_same_iteration(start, tmp_
 
 
 @pytest.mark.parametrize(
-    ('number', 'limit'), [(signal.SIGKILL, 90), (signal.SIGSTOP, 140)], ids=['killed', 'stopped']
+    ('number', 'limit'), [(signal.SIGKILL, 120), (signal.SIGSTOP, 240)], ids=['killed', 'stopped']
 )
 def test_a_process_that_is_lost_is_replaced_and_the_weights_stay_the_same(
     start, whole, tmp_path, number, limit

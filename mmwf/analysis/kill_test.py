@@ -34,24 +34,24 @@ class Result:
     different: list[str]
 
 
-def _children(pid: int) -> Iterator[int]:
+def children(pid: int) -> Iterator[int]:
     """Yields the processes that a process has started, and what these have started."""
     with contextlib.suppress(OSError):
         for task in Path(f'/proc/{pid}/task').iterdir():
             for child in map(int, (task / 'children').read_text().split()):
                 yield child
-                yield from _children(child)
+                yield from children(child)
 
 
 def kill(process: subprocess.Popen) -> None:
     """Kills a process and all that it has started, launchers first, with SIGKILL."""
-    for pid in [process.pid, *_children(process.pid)]:
+    for pid in [process.pid, *children(process.pid)]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
 
 
-class _Training:
+class Training:
     """A training, started again and again in one work dir with its output in ``WORK_DIR.log``."""
 
     def __init__(self, work_dir: Path, command: list[str], arguments: list[str]):
@@ -143,8 +143,8 @@ def run_kill_test(
         launch = ['torch.distributed.run', '--standalone', '--nproc-per-node', str(processes)]
         command[2:3] = [*launch, '-m', 'mmwf']
         arguments = [*arguments, '--launcher', 'pytorch']
-    whole = _Training(work_dir / 'whole', command, arguments)
-    killed = _Training(work_dir / 'killed', command, arguments)
+    whole = Training(work_dir / 'whole', command, arguments)
+    killed = Training(work_dir / 'killed', command, arguments)
     begin = time.monotonic()
     whole.start()
     starting = whole.seconds_until_built()
