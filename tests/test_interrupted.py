@@ -11,7 +11,7 @@ import pytest
 from helpers import ROOT, make_once, run
 from mmengine.config import Config
 
-from mmwf.analysis.kill_test import children, Training, find_differences, kill
+from mmwf.analysis.kill_test import Training, children, find_differences, kill
 from mmwf.datasets.toy.digits import write_digits
 
 CLASSIFIER = ROOT / 'configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py'
