@@ -62,6 +62,8 @@ def print_command(tmp_path):
             'NNODES=2 needs NODE_RANK: 0 .* then 1 to 1. Got 2',
         ),
         (dict(NNODES='two'), 'Expected NNODES to be a number of machines, got two'),
+        (dict(MAX_RESTARTS='x'), 'Expected MAX_RESTARTS to be a number, got x'),
+        (dict(NNODES='2', MAX_RESTARTS='1'), 'of one machine only; got NNODES=2'),
     ],
 )
 @pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'dist_sample.sh'])
@@ -77,7 +79,7 @@ def test_a_run_on_several_machines_that_could_only_hang_is_refused(
 
 def test_one_machine_needs_no_address(print_command):
     out = run('bash', 'tools/dist_train.sh', 'c.py', 8, **print_command)
-    assert '--standalone --nproc-per-node 8' in out
+    assert '--standalone --nproc-per-node 8 --max-restarts 0' in out
     assert out.startswith('threads=1 ')
     out = run('bash', 'tools/dist_train.sh', 'c.py', 8, **{**print_command, 'OMP_NUM_THREADS': '4'})
     assert out.startswith('threads=4 ')

@@ -20,10 +20,12 @@ _set_threads() {
 
 # launch PROCESSES SCRIPT [ARGUMENT ...]
 launch() {
-  local processes=$1 nodes=${NNODES:-1} where
+  local processes=$1 nodes=${NNODES:-1} restarts=${MAX_RESTARTS:-0} where
   shift
+  [[ $restarts =~ ^[0-9]+$ ]] || _refuse "Expected MAX_RESTARTS to be a number, got $restarts."
   [[ $nodes =~ ^[1-9][0-9]*$ ]] || _refuse "Expected NNODES to be a number of machines, got $nodes."
   if [ "$nodes" -gt 1 ]; then
+    [ "$restarts" -eq 0 ] || _refuse "MAX_RESTARTS=$restarts restarts the processes of one machine only; got NNODES=$nodes."
     [ -n "${MASTER_ADDR:-}" ] || _refuse "NNODES=$nodes needs MASTER_ADDR: the name or IP address of the" \
       'machine with NODE_RANK=0, the same on all machines. It is not set.'
     [[ ${NODE_RANK:-} =~ ^[0-9]+$ ]] && [ "$NODE_RANK" -lt "$nodes" ] || _refuse "NNODES=$nodes needs" \
@@ -36,8 +38,34 @@ launch() {
       --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${PORT:-29500}")
   fi
   _set_threads 1
-  exec "$PYTHON" -m torch.distributed.run \
-    "${where[@]}" --nproc-per-node "$processes" "$@" --launcher pytorch
+  _run_with_signals "$PYTHON" -m torch.distributed.run "${where[@]}" \
+    --nproc-per-node "$processes" --max-restarts "$restarts" "$@" --launcher pytorch
+}
+
+# _run_with_signals COMMAND ...: runs torchrun and exits with its code. It gets SIGTERM for each signal, since
+# it does not know SIGUSR1; the code is then 75 (130 after Ctrl-C), as that of one process, where torchrun's is 1.
+_run_with_signals() {
+  local code=0 stopped=0 child
+  set -m  # a process group of its own: Ctrl-C reaches this script only
+  "$@" &
+  child=$!
+  set +m
+  trap 'stopped=130; kill -TERM $child 2>/dev/null || true' INT
+  trap 'stopped=75; kill -TERM $child 2>/dev/null || true' TERM HUP USR1
+  while kill -0 $child 2>/dev/null; do
+    code=0
+    wait $child || code=$?
+  done
+  if [ $code -ne 0 ] && [ $stopped -ne 0 ]; then code=$stopped; fi
+  exit $code
+}
+
+# _requeue: requeues this batch job, unless it is being cancelled.
+_requeue() {
+  if scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then
+    echo "Requeueing job $SLURM_JOB_ID, which will resume."
+    scontrol requeue "$SLURM_JOB_ID"
+  fi
 }
 
 # slurm_launch PARTITION JOB_NAME SCRIPT [ARGUMENT ...]
@@ -50,7 +78,7 @@ slurm_launch() {
   # Without PORT, mmwf/processes.py derives it from the job ID.
   [ -z "${PORT:-}" ] || export MASTER_PORT=$PORT
   # shellcheck disable=SC2086  # SRUN_ARGS is a list of words
-  exec srun -p "$partition" --job-name="$job" ${gres:+"--gres=$gres"} --ntasks="$gpus" \
+  srun -p "$partition" --job-name="$job" ${gres:+"--gres=$gres"} --ntasks="$gpus" \
     --ntasks-per-node="$per_node" --cpus-per-task="$cpus" --kill-on-bad-exit=1 \
     ${SRUN_ARGS:-} "$PYTHON" -u "$@" --launcher slurm
 }

@@ -5,13 +5,14 @@
 
 import gc
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
 
 import torch
 
-from mmwf.errors import UserError
+from mmwf.errors import RunStopped, UserError
 from mmwf.files import FULL_OR_READ_ONLY
 
 #: The commands, with their purpose. Their modules have underscores in place of hyphens.
@@ -22,6 +23,7 @@ COMMANDS = {
     'quickstart': 'train and test small models on included data',
     'check-dataset': 'check that the data of a config fit its model',
     'check-gpu': 'check numerics, training, launchers and speed on this machine',
+    'kill-test': 'kill and resume a training, and compare it with one that was not killed',
     'get-flops': 'count multiply-adds and parameters',
     'benchmark': 'measure throughput and memory at several resolutions',
     'benchmark-data': 'measure images per second and core of a training pipeline',
@@ -40,8 +42,12 @@ COMMANDS = {
 def run_main(main: Callable[[], object]) -> None:
     """Runs a ``main``; on a :class:`UserError`, prints only its message and exits with code 1."""
     logging.raiseExceptions = False  # else each line that a log file cannot take is a traceback
+    code = 0
     try:
         main()
+    except RunStopped as stop:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm's, when the first process ends
+        code = stop.code
     except UserError as error:
         # DataLoader puts the traceback of its worker in front of the message.
         sys.exit(f'error: {str(error).rpartition(f"{type(error).__name__}: ")[2].strip()}')
@@ -54,6 +60,8 @@ def run_main(main: Callable[[], object]) -> None:
         # run, and abort the process if they need the interpreter after its shutdown.
         gc.collect()
         torch.distributed.destroy_process_group()
+    if code:
+        sys.exit(code)
 
 
 def run(command: str) -> None:

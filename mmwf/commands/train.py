@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
@@ -76,6 +77,9 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0  # by torchrun
+    if restarted and find_newest(cfg.work_dir)[0]:
+        args.resume, args.overwrite = 'auto', False
     if args.resume not in (None, 'auto'):
         cfg.resume, cfg.load_from = True, args.resume
     elif args.resume or (cfg.get('resume') and not cfg.get('load_from')):

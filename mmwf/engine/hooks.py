@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import BaseLoop, set_random_seed
+from mmengine.runner import BaseLoop
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
@@ -114,17 +114,3 @@ class Fp16CompressionHook(Hook):
             runner.logger.info('Gradients are exchanged in fp16.')
         else:
             runner.logger.info('Fp16CompressionHook: one process, so no gradients are exchanged.')
-
-
-@HOOKS.register_module()
-class ResumeSeedHook(Hook):
-    """Reseeds a resumed run.
-
-    MMEngine does not save the state of the random number generators, so a resumed run would repeat
-    the random numbers of the first iterations.
-    """
-
-    def before_train(self, runner) -> None:
-        """Sets the seed to ``seed + iteration``, except at iteration 0."""
-        if runner.iter:
-            set_random_seed(runner.seed + runner.iter)

@@ -71,6 +71,21 @@ def test_a_new_run_does_not_start_among_the_checkpoints_of_another(tmp_path):
     assert not cfg.get('resume') and (tmp_path / 'epoch_1.pth').exists()
 
 
+def test_processes_that_torchrun_restarts_resume(tmp_path, monkeypatch):
+    (tmp_path / 'epoch_1.pth').touch()
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
+    for restarts, expected in (('0', None), ('1', str(tmp_path / 'epoch_1.pth'))):
+        monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', restarts)
+        assert apply(tmp_path).get('load_from') == expected
+
+
+def test_a_restart_before_the_first_checkpoint_resumes_what_was_asked_for(tmp_path, monkeypatch):
+    other = tmp_path / 'other.pth'
+    other.touch()
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', '1')
+    assert apply(tmp_path / 'new', '--resume', str(other)).load_from == str(other)
+
+
 def test_pretrained_weights_of_the_backbone_are_not_needed_with_load_from():
     """Such as when a run is resumed where the file is not."""
     missing = dict(type='Pretrained', checkpoint='none.pth')

@@ -1,4 +1,4 @@
-"""Hooks: matching checkpoints, gradients in fp16, seeds of resumed runs."""
+"""Hooks: matching checkpoints, gradients in fp16."""
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmwf.engine import CheckpointMatchHook, Fp16CompressionHook, ResumeSeedHook
+from mmwf.engine import CheckpointMatchHook, Fp16CompressionHook
 
 
 class Classifier(nn.Module):
@@ -129,20 +129,3 @@ def test_a_single_process_logs_that_nothing_is_compressed():
     runner = SimpleNamespace(model=nn.Linear(1, 1), logger=SimpleNamespace(info=messages.append))
     Fp16CompressionHook().before_train(runner)
     assert messages == ['Fp16CompressionHook: one process, so no gradients are exchanged.']
-
-
-def test_a_resumed_run_draws_other_random_numbers():
-    drawn = []
-    for iteration in (0, 100, 100):
-        torch.manual_seed(7)
-        ResumeSeedHook().before_train(SimpleNamespace(seed=7, iter=iteration))
-        drawn.append(torch.rand(1).item())
-    assert drawn[0] != drawn[1] == drawn[2]
-
-
-def test_processes_keep_their_own_seeds_in_a_resumed_run():
-    drawn = set()
-    for seed in (7, 8):  # runner.seed of two processes, with diff_rank_seed
-        ResumeSeedHook().before_train(SimpleNamespace(seed=seed, iter=100))
-        drawn.add(torch.rand(1).item())
-    assert len(drawn) == 2

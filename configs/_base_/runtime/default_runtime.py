@@ -7,6 +7,10 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='mmwf.CheckpointHook', interval=1, max_keep_ckpts=3, save_best='auto'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    exact_resume=dict(type='mmwf.ExactResumeHook'),
+    non_finite=dict(type='mmwf.NonFiniteHook'),
+    signals=dict(type='mmwf.SignalHook'),
+    stall=dict(type='mmwf.StallHook'),
     checkpoint_match=dict(type='mmwf.CheckpointMatchHook'),
     data_wait=dict(type='mmwf.DataWaitHook'),
     work_dir=dict(type='mmwf.WorkDirHook'),
@@ -16,7 +20,7 @@ env_cfg = dict(
     cudnn_benchmark=True,  # training images have one size
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     # Without a GPU, gloo replaces nccl. The timeout in seconds must cover the checks before
-    # training, for which all processes of a machine wait.
+    # training, for which all processes of a machine wait. That of a training step is StallHook's.
     dist_cfg=dict(backend='nccl', timeout=7200),
 )
 # 'high' lets fp32 matrix products use TF32 on GPUs; 'highest' does not.

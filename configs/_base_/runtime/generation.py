@@ -4,6 +4,5 @@ default_scope = 'mmengine'
 default_hooks = dict(
     logger=dict(interval=50, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=10000, save_best=None),
-    resume_seed=dict(type='mmwf.ResumeSeedHook'),  # else a resumed run repeats its noise
 )
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
