@@ -32,6 +32,20 @@ def test_links_lead_somewhere(path):
         assert (path.parent / target).exists(), target
 
 
+def test_the_tests_that_stand_for_promises_exist():
+    text = (ROOT / 'docs/reliability.md').read_text()
+    tests = {}
+    for path in (ROOT / 'tests').rglob('test_*.py'):
+        tests[path.name] = tests.get(path.name, '') + path.read_text()
+    promised = re.findall(r'(test_\w+\.py)(?:::(test_\w+))?|`::(test_\w+)', text)
+    assert len(promised) > 30
+    last = None
+    for name, test, further in promised:
+        last = name or last
+        assert last in tests
+        assert f'def {test or further}' in tests[last] or not (test or further)
+
+
 @pytest.mark.parametrize(
     ('column', 'constraints'), [(2, 'constraints.txt'), (3, 'constraints-upstream.txt')]
 )

@@ -12,14 +12,17 @@ import torch
 from mmengine.dist import all_reduce, barrier, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 
-from mmwf.checkpoints import write_pointer
 from mmwf.errors import RunStopped
+from mmwf.files import write_text
 from mmwf.registry import HOOKS
+
+from .checkpoint_hook import CheckpointHook as OurCheckpointHook
 
 #: Slurm sends SIGUSR1 if it is asked to, ahead of a time limit; a terminal that is closed, SIGHUP.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 #: Signals within as many seconds are one: a terminal and torchrun both send theirs on Ctrl-C.
 SAME_SECONDS = 2.0
+STOPPED = 'stopped.pth'
 
 
 @HOOKS.register_module()
@@ -118,10 +121,14 @@ def _save(runner) -> str:
         ):
             hook._save_checkpoint(runner)
         return hook.last_ckpt
+    if isinstance(hook, OurCheckpointHook):
+        hook.save_as(runner, STOPPED, dict(epoch=runner.epoch, iter=runner.iter + 1))
+        return hook.last_ckpt
     folder = hook.out_dir if hook else runner.work_dir
-    path = str(Path(folder) / 'stopped.pth')
+    path = str(Path(folder) / STOPPED)
     runner.message_hub.update_info('last_ckpt', path)
-    runner.save_checkpoint(folder, 'stopped.pth', by_epoch=False)
+    runner.save_checkpoint(folder, STOPPED, by_epoch=False)
     if is_main_process():
-        write_pointer(runner.work_dir, path)
+        # Absolute, as MMEngine reads it.
+        write_text(Path(runner.work_dir, 'last_checkpoint'), path)
     return path

@@ -48,7 +48,7 @@ def test_a_flipped_bit_in_any_byte_is_refused_or_harmless(tmp_path, with_digest)
         except UserError as error:
             assert str(path) in str(error)
             refused += 1
-    # Without digest, changes that do not matter are not noticed: of bytes between the members of the
+    # Without digest, changes that do not matter are not noticed: of bytes between members of the
     # archive, and of members that are not read.
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         parts = [i.file_size for i in archive.infolist() if '/data' in i.filename]
