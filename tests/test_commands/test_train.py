@@ -72,11 +72,12 @@ def test_a_new_run_does_not_start_among_the_checkpoints_of_another(tmp_path):
 
 
 def test_processes_that_torchrun_restarts_resume(tmp_path, monkeypatch):
-    (tmp_path / 'epoch_1.pth').touch()
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
-    for restarts, expected in (('0', None), ('1', str(tmp_path / 'epoch_1.pth'))):
+    path = str(save_epoch(tmp_path, 1))
+    for restarts, expected in (('0', None), ('1', path)):
         monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', restarts)
-        assert apply(tmp_path).get('load_from') == expected
+        cfg = apply(tmp_path, '--overwrite')
+        assert cfg.get('load_from') == expected
+        assert cfg.default_hooks.work_dir.overwrite == (expected is None)
 
 
 def test_a_restart_before_the_first_checkpoint_resumes_what_was_asked_for(tmp_path, monkeypatch):

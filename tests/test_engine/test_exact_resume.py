@@ -4,6 +4,7 @@ import pytest
 import torch
 from noisy_run import Killed, final_state, make_runner
 
+from mmwf.checkpoints import save_checkpoint
 from mmwf.engine import ExactResumeHook
 from mmwf.engine.signals import drop_iterators
 from mmwf.errors import UserError
@@ -131,6 +132,6 @@ def test_a_checkpoint_of_another_epoch_length_is_refused(tmp_path):
     path = (tmp_path / 'last_checkpoint').read_text()
     checkpoint = torch.load(path, weights_only=False)
     del checkpoint['meta']['data']
-    torch.save(checkpoint, path)
+    save_checkpoint(checkpoint, path)
     with pytest.raises(UserError, match='of iteration 6 in epoch 2, but with 9 batches'):
         make_runner(tmp_path, resume=True, loader=dict(batch_size=2)).train()

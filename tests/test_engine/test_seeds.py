@@ -24,7 +24,7 @@ root, out, launcher = sys.argv[1:]
 class Record(Hook):
     def before_train(self, runner):
         model = getattr(runner.model, 'module', runner.model)
-        sampler = runner.train_dataloader.sampler
+        sampler = runner.train_dataloader.batch_sampler.sampler
         sampler.set_epoch(1)
         record = dict(
             weights=hash_weights(model.state_dict()),
