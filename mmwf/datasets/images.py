@@ -1,6 +1,7 @@
 """Image files, centre-cropped to squares as in ADM and DiT."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,30 @@ from torch.utils.data import Dataset
 from mmwf.errors import UserError
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
-
-
 #: Pixels of the largest image that is decoded: 270 MB of memory, as 8-bit RGB. Pillow warns of
 #: larger ones.
 MAX_PIXELS = 89_478_485
+
+
+def _too_large(path: str | Path, size: object, limit: int) -> UserError:
+    return UserError(
+        f'The image {path} is too large: {size}. Expected at most {limit:,} pixels. Cut it into '
+        'parts or make it smaller.'
+    )
+
+
+@contextmanager
+def _open(path: str | Path, limit: int) -> Iterator[Image.Image]:
+    """Opens an image whose size, which its header states, is within the limit."""
+    try:
+        file = Image.open(path)  # warns of images above its limit, too
+    except Image.DecompressionBombError as error:  # more than twice Pillow's limit
+        raise _too_large(path, error, limit) from error
+    with file:
+        width, height = file.size
+        if width * height > limit:
+            raise _too_large(path, f'{width} x {height}', limit)
+        yield file
 
 
 def check_pixels(path: str | Path, limit: int = MAX_PIXELS) -> None:
@@ -30,20 +50,8 @@ def check_pixels(path: str | Path, limit: int = MAX_PIXELS) -> None:
         UserError: If the image is larger.
         OSError: If there is no such file.
     """
-    try:
-        with Image.open(path) as file:  # warns of images above its limit, too
-            width, height = file.size
-        size = f'{width} x {height}'
-        is_too_large = width * height > limit
-    except UnidentifiedImageError:
-        return
-    except Image.DecompressionBombError as error:  # more than twice Pillow's limit
-        size, is_too_large = str(error), True
-    if is_too_large:
-        raise UserError(
-            f'The image {path} is too large: {size}. Expected at most {limit:,} pixels. Cut it '
-            'into parts or make it smaller.'
-        )
+    with suppress(UnidentifiedImageError), _open(path, limit):
+        pass
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -77,8 +85,7 @@ def read_square(path: str | Path, size: int, mode: str = 'RGB') -> Image.Image:
         UserError: If the file cannot be read as an image, or the image is too large.
     """
     try:
-        check_pixels(path)
-        with Image.open(path) as file:
+        with _open(path, MAX_PIXELS) as file:
             return center_crop(file.convert(mode), size)
     except UserError:
         raise
