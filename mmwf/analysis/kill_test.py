@@ -26,11 +26,13 @@ class Result:
     Attributes:
         kills: Number of kills before the run was complete.
         starting: Number of these that came before training had started.
+        resumed: Number of starts that found a checkpoint to resume from.
         different: Names of the values that differ in the last checkpoints; should be empty.
     """
 
     kills: int
     starting: int
+    resumed: int
     different: list[str]
 
 
@@ -132,7 +134,7 @@ def run_kill_test(
         seed: Seed of the moments.
 
     Raises:
-        UserError: If a training fails, or the work dir has one.
+        UserError: If a training fails, none was resumed, or the work dir has one.
     """
     work_dir = Path(work_dir)
     if any((work_dir / name).exists() for name in ('whole', 'killed')):
@@ -151,8 +153,9 @@ def run_kill_test(
     training = time.monotonic() - begin - starting
 
     moments = random.Random(seed)
-    result = Result(0, 0, [])
+    result = Result(0, 0, 0, [])
     while result.kills < kills:
+        result.resumed += read_pointer(killed.work_dir) is not None
         killed.start(resume=True)
         early = moments.random() < 0.25
         if not early:
@@ -164,7 +167,14 @@ def run_kill_test(
         result.kills += 1
         result.starting += early
     else:
+        result.resumed += read_pointer(killed.work_dir) is not None
         killed.start(resume=True)
         killed.ends_within(FOREVER)
+    if not result.resumed:
+        raise UserError(
+            f'No checkpoint was saved before any of the {result.kills} kills, so nothing was '
+            'resumed. Expected a config that saves more often, such as with --cfg-options '
+            'default_hooks.checkpoint.interval=1, or fewer --kills.'
+        )
     result.different = find_differences(whole.final_state(), killed.final_state())
     return result

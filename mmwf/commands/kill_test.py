@@ -49,7 +49,10 @@ def main(argv: list[str] | None = None) -> None:
         args.processes,
         args.seed,
     )
-    kills = f'{result.kills} kills, {result.starting} of them before training had started'
+    kills = (
+        f'{result.kills} kills, {result.starting} of them before training had started, and '
+        f'{result.resumed} resumes from a checkpoint'
+    )
     if result.different:
         raise UserError(
             f'After {kills}, {len(result.different)} values differ from those of the run without '
