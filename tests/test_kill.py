@@ -6,8 +6,10 @@ from helpers import ROOT, make_once, run_tool
 from mmengine.config import Config
 from toy import shrink_detection, shrink_segmentation, write_ade20k, write_coco
 
+from mmwf.analysis import kill_test
 from mmwf.analysis.kill_test import find_differences
 from mmwf.datasets.toy.digits import write_digits
+from mmwf.errors import UserError
 
 CONFIGS = ROOT / 'configs'
 DETECTOR = 'detection/vitdet-mask-rcnn_weightformer-tiny-p16_16xb4-amp-lsj-100e_coco.py'
@@ -90,3 +92,32 @@ def test_an_earlier_kill_test_is_not_overwritten(tmp_path):
     options = '--kills', 1, '--work-dir', tmp_path
     out = run_tool('analysis_tools/kill_test.py', CONFIGS / CLASSIFIER, *options, code=1)
     assert 'has an earlier kill test' in out
+
+
+@pytest.mark.parametrize('saves', [False, True])
+def test_a_kill_test_that_resumes_nothing_is_an_error(tmp_path, monkeypatch, saves):
+    class Training(kill_test.Training):
+        def start(self, resume=False):
+            pass
+
+        def seconds_until_built(self):
+            return 0
+
+        def ends_within(self, seconds):
+            return seconds is None
+
+        def kill(self):
+            if saves:
+                self.work_dir.mkdir(exist_ok=True)
+                (self.work_dir / 'last_checkpoint').write_text('iter_3.pth')
+
+        def final_state(self):
+            return {}
+
+    monkeypatch.setattr(kill_test, 'Training', Training)
+    if saves:
+        result = kill_test.run_kill_test('config.py', tmp_path, [], 2, 1, seed=0)
+        assert (result.kills, result.resumed) == (2, 2)
+    else:
+        with pytest.raises(UserError, match='before any of the 2 kills'):
+            kill_test.run_kill_test('config.py', tmp_path, [], 2, 1, seed=0)

@@ -173,8 +173,9 @@ def run_kill_test(
     if not result.resumed:
         raise UserError(
             f'No checkpoint was saved before any of the {result.kills} kills, so nothing was '
-            'resumed. Expected a config that saves more often, such as with --cfg-options '
-            'default_hooks.checkpoint.interval=1, or fewer --kills.'
+            'resumed. Expected fewer --kills, or a config that saves more often, such as with '
+            '--cfg-options default_hooks.checkpoint.by_epoch=False '
+            'default_hooks.checkpoint.interval=3 default_hooks.checkpoint.save_best=None.'
         )
     result.different = find_differences(whole.final_state(), killed.final_state())
     return result

@@ -19,11 +19,11 @@ from mmwf.registry import DATASETS
 
 from .images import IMAGE_SUFFIXES
 
-_ADDRESS = re.compile(r'tar://(.+\.tar)/[^#]*#(\d+)\+(\d+)')
+_ADDRESS = re.compile(r'tar://(.+?)#(\d+)\+(\d+)/.*')
 
 
 class TarBackend(LocalBackend):
-    """Reads members of tar archives from addresses ``tar://ARCHIVE/MEMBER#OFFSET+SIZE``."""
+    """Reads members of tar archives from addresses ``tar://ARCHIVE#OFFSET+SIZE/MEMBER``."""
 
     def get(self, filepath: str | Path) -> bytes:
         """Returns the bytes of a member.
@@ -33,7 +33,7 @@ class TarBackend(LocalBackend):
         """
         match = _ADDRESS.fullmatch(str(filepath))
         if match is None:
-            raise OSError(f'expected tar://ARCHIVE.tar/MEMBER#OFFSET+SIZE, got {filepath}')
+            raise OSError(f'expected tar://ARCHIVE#OFFSET+SIZE/MEMBER, got {filepath}')
         archive, offset, size = match[1], int(match[2]), int(match[3])
         with open(archive, 'rb') as file:
             file.seek(offset)
@@ -177,7 +177,7 @@ class TarImages(BaseDataset):
                     f'{path}: {name} has no label. Expected {os.path.splitext(name)[0]}.cls beside '
                     'it, a folder named after its class, or its name in ann_file.'
                 )
-            address = f'tar://{path}/{name}#{offset}+{size}'
+            address = f'tar://{path}#{offset}+{size}/{name}'
             data.append(dict(img_path=address, gt_label=number.get(label, label)))
         return data
 

@@ -15,7 +15,7 @@ from mmwf.datasets.tar_images import TarImages
 from mmwf.errors import UserError
 from mmwf.libraries import import_task_library
 
-NAMES = ('cat', 'dog')
+NAMES = ('cat.tar#1', 'dog')  # as in addresses of images
 
 
 def png(seed):
