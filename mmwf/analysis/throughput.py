@@ -18,7 +18,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -30,6 +30,8 @@ from mmwf.models import WeightFormer
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 MODES = ('forward', 'forward-backward')
 OUT_OF_MEMORY = 'out of memory'
+#: Prefix of the names of models to compile.
+COMPILED = 'compiled:'
 
 
 @dataclass
@@ -93,7 +95,7 @@ def peak_memory_mib(step: Callable[[], object], held: int, device: str = 'cpu') 
         step()
         return torch.cuda.max_memory_allocated() / 2**20
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        warnings.filterwarnings('ignore', message='Profiler clears events')
+        warnings.filterwarnings('ignore', message='.*Profiler clears events')
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             step()
         trace = Path(folder) / 'trace.json'
@@ -237,7 +239,8 @@ def measure(
         models: By name, functions that build the models. They must be picklable: functions of a
             module, or a ``functools.partial`` of one.
         size: Height and width of the images in pixels.
-        settings: Settings of the measurement.
+        settings: Settings of the measurement. Models whose name starts with ``compiled:`` are
+            compiled in any case.
 
     Returns:
         For each model ``model`` (its name), ``size``, ``images_per_second`` (median of the turns),
@@ -248,7 +251,11 @@ def measure(
     Raises:
         RuntimeError: If a model fails for another reason than memory.
     """
-    rows = measure_jobs({name: (build, settings) for name, build in models.items()}, size)
+    jobs = {
+        name: (build, replace(settings, compile=settings.compile or name.startswith(COMPILED)))
+        for name, build in models.items()
+    }
+    rows = measure_jobs(jobs, size)
     add_ratios(rows)
     return rows
 
@@ -298,11 +305,16 @@ def measure_jobs(
 
 
 def add_ratios(rows: list[dict]) -> None:
-    """Adds the ratios of speed and memory to the first row, where both were measured."""
-    for quantity, ratio in (
-        ('images_per_second', 'speed_ratio'),
-        ('memory_per_image_mib', 'memory_ratio'),
-    ):
-        for row in rows:
-            if quantity in row and quantity in rows[0]:
-                row[ratio] = row[quantity] / rows[0][quantity]
+    """Adds the ratios of speed and memory to the first row, where both were measured.
+
+    The ratio of speed is the median over the turns of the first model's seconds per image to this
+    model's, because a turn of all models meets the same load on the machine.
+    """
+    first = rows[0]
+    if 'error' in first:
+        return
+    for row in rows:
+        if 'error' not in row:
+            pairs = zip(first['seconds'], row['seconds'], strict=True)
+            row['speed_ratio'] = statistics.median(a / b for a, b in pairs)
+            row['memory_ratio'] = row['memory_per_image_mib'] / first['memory_per_image_mib']

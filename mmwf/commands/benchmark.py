@@ -9,7 +9,7 @@ import mmengine
 import torch
 
 from mmwf.analysis.named_models import NAMED, build_named, check_name
-from mmwf.analysis.throughput import DTYPES, MODES, Settings, describe_machine, measure
+from mmwf.analysis.throughput import COMPILED, DTYPES, MODES, Settings, describe_machine, measure
 from mmwf.engine.device import choose_device
 from mmwf.errors import UserError
 from mmwf.families import describe
@@ -53,7 +53,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=DEFAULT_MODELS,
         metavar='MODEL',
         help=f'{", ".join(NAMED)}, timm:NAME, timm-plain:NAME (without fused attention) or a '
-        f'config file (default: {" ".join(DEFAULT_MODELS)})',
+        'config file; compiled: before one of these compiles it (default: '
+        f'{" ".join(DEFAULT_MODELS)})',
     )
     parser.add_argument(
         '--sizes',
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
             f'{" ".join(map(str, args.sizes))}, {args.batch_size} and {args.turns}.'
         )
     for name in args.models:
-        check_name(name)
+        check_name(name.removeprefix(COMPILED))
     labels = [Path(name).stem if name.endswith('.py') else name for name in args.models]
     if len(set(labels)) < len(labels):  # configs with the same name in several folders
         labels = args.models
@@ -139,7 +140,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     for size in args.sizes:
         models = {
-            label: partial(build_named, name, size)
+            label: partial(build_named, name.removeprefix(COMPILED), size)
             for label, name in zip(labels, args.models, strict=True)
         }
         rows = measure(models, size, settings)

@@ -115,14 +115,26 @@ def test_models_take_turns_and_the_median_counts(monkeypatch):
     )
 
 
-def test_ratios_are_to_the_first_model():
+def test_only_models_with_the_prefix_are_compiled(monkeypatch):
+    compiled = {}
+
+    def record(jobs, size):
+        compiled.update({name: settings.compile for name, (_, settings) in jobs.items()})
+        return [dict(model=name, size=size, error='not run') for name in jobs]
+
+    monkeypatch.setattr(throughput, 'measure_jobs', record)
+    measure({'one': 'a', 'compiled:one': 'a'}, 32, Settings())
+    assert compiled == {'one': False, 'compiled:one': True}
+
+
+def test_ratios_are_medians_over_the_turns_to_the_first_model():
     rows = [
-        dict(images_per_second=4, memory_per_image_mib=100),
-        dict(images_per_second=31, memory_per_image_mib=9),
+        dict(seconds=[8.0, 2.0, 3.0], memory_per_image_mib=100),
+        dict(seconds=[1.0, 1.0, 1.0], memory_per_image_mib=9),
         dict(error='out of memory'),
     ]
     throughput.add_ratios(rows)
-    assert (rows[1]['speed_ratio'], rows[1]['memory_ratio']) == (7.75, 0.09)
+    assert (rows[1]['speed_ratio'], rows[1]['memory_ratio']) == (3.0, 0.09)
     assert rows[2] == dict(error='out of memory')
     rows = rows[::-1]
     del rows[1]['speed_ratio']

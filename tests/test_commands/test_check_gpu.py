@@ -272,7 +272,16 @@ def test_what_a_section_found_before_it_failed_is_kept(tmp_path, monkeypatch):
 
 def test_the_report_gives_ratios_to_the_first_model_of_each_setting():
     rows = [
-        dict(model=model, size=64, mode=mode, compiled=False, batch_size=2, images_per_second=speed)
+        dict(
+            model=model,
+            size=64,
+            mode=mode,
+            compiled=False,
+            batch_size=2,
+            images_per_second=speed,
+            seconds=[2 / speed],
+            memory_per_image_mib=1.0,
+        )
         for mode, speeds in (('forward', (10.0, 20.0)), ('forward-backward', (4.0, 1.0)))
         for model, speed in zip(('a', 'b'), speeds, strict=True)
     ]
