@@ -27,7 +27,7 @@ table() {
   printf '\n### %s, %s pixels\n\n' "$1" "$2"
   # shellcheck disable=SC2086
   "$python" -m mmwf benchmark $4 --sizes $2 --batch-size "$3" --turns "$turns" --out "$results/out" \
-    "${@:5}" | grep -v '^Written' | cat -s
+    "${@:5}" | grep -v '^Written' | cat -s || echo 'Not measured: the command failed.'
 }
 
 {

@@ -116,9 +116,16 @@ def write_shard(folder: Path, moments: Tensor, labels: Tensor, info: ShardInfo) 
         info: The metadata.
 
     Raises:
-        UserError: If it cannot be written.
+        UserError: If it cannot be written, or a moment is not finite in float16.
     """
     moments = moments.half().contiguous()
+    broken = (~moments.flatten(1).isfinite().all(1)).sum().item()
+    if broken:
+        raise UserError(
+            f'The latents of {broken} of {len(moments)} images of the shard {info.index} are not '
+            f'finite in float16. Expected a VAE that works in the chosen precision; got '
+            f'{info.vae}. Nothing was written.'
+        )
     sums = [
         [_checksum(view, label) for view in views]
         for views, label in zip(moments, labels.tolist(), strict=True)
@@ -313,6 +320,11 @@ class LatentDataset(Dataset):
         if _checksum(moments, label) != file.get_slice('crc32')[index, flip].item():
             raise DamagedShardError(
                 f'Image {index} of the shard {path} is damaged: its checksum is wrong. Remove the '
+                f'shard and run {TOOL} again.'
+            )
+        if not moments.isfinite().all():
+            raise DamagedShardError(
+                f'Image {index} of the shard {path} has latents that are not finite. Remove the '
                 f'shard and run {TOOL} again.'
             )
         if not 0 <= label < len(self.info.classes):

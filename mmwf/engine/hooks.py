@@ -77,6 +77,12 @@ class CheckpointMatchHook(Hook):
             UserError: If the checkpoint does not fit.
         """
         model = unwrap_model(runner.model)
+        if runner._resume and not {'meta', 'message_hub'} <= checkpoint.keys():
+            raise UserError(
+                f'{runner._load_from} has only weights; a run can be resumed from a training '
+                'checkpoint. To start a new run from these weights: --cfg-options '
+                f'load_from={runner._load_from}, without --resume.'
+            )
         state_dict = checkpoint.get('state_dict', checkpoint)
         state_dict = {key.removeprefix('module.'): value for key, value in state_dict.items()}
         state_dict = {k: v for k, v in state_dict.items() if not k.startswith(self.unused)}

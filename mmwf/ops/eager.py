@@ -62,8 +62,19 @@ def dynamic_dwconv2d(x, weight, delta, bias):
 
 def _convolve(x, kernel, bias):
     # PyTorch chooses among its convolutions by the sizes, and every choice would become a condition
-    # of the compiled program.
-    return (opaque_conv if torch.compiler.is_compiling() else conv)(x, kernel, bias)
+    # of the compiled program. Autocast does not reach into the operation of compiled code.
+    if torch.compiler.is_compiling():
+        return opaque_conv(*_autocast(x, kernel, bias))
+    return conv(x, kernel, bias)
+
+
+def _autocast(first, *others):
+    """Casts tensors as autocast casts the arguments of a convolution or matrix product."""
+    device_type = first.device.type
+    if not torch.is_autocast_enabled(device_type) or first.dtype == torch.float64:
+        return first, *others
+    dtype = torch.get_autocast_dtype(device_type)
+    return [tensor.to(dtype) for tensor in (first, *others)]
 
 
 class _GeluLinear(Function):
@@ -100,8 +111,4 @@ def mlp(x, weight1, delta, bias1, weight2, bias2, approximate):
         return F.linear(F.gelu(hidden, approximate=approximate), weight2, bias2)
     if not torch.is_grad_enabled():
         return F.linear(aten.gelu_(hidden, approximate=approximate), weight2, bias2)
-    device_type = hidden.device.type
-    if torch.is_autocast_enabled(device_type) and hidden.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(device_type)
-        hidden, weight2, bias2 = hidden.to(dtype), weight2.to(dtype), bias2.to(dtype)
-    return _GeluLinear.apply(hidden, weight2, bias2, approximate)
+    return _GeluLinear.apply(*_autocast(hidden, weight2, bias2), approximate)

@@ -5,9 +5,17 @@ import torch
 from mmengine.registry import DATASETS
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmwf.datasets.latents import TENSORS, LatentDataset, ShardInfo, write_shard
+from mmwf.datasets.latents import (
+    TENSORS,
+    DamagedShardError,
+    LatentDataset,
+    ShardInfo,
+    write_shard,
+)
+from mmwf.errors import UserError
 
 SHAPE = (4, 2, 3)
 COUNTS = (3, 2)  # of images in the two shards
@@ -217,3 +225,22 @@ def test_tensors_of_other_shapes_are_not_a_shard(folder, key, value):
     save_file({k: v for k, v in tensors.items() if v is not None}, path, metadata)
     with pytest.raises(ValueError, match='has tensors of the shapes|is not complete'):
         LatentDataset(folder)
+
+
+@pytest.mark.parametrize('value', [float('nan'), 1e6])  # 1e6 is infinite in float16
+def test_latents_that_are_not_finite_are_not_written(tmp_path, moments, value):
+    moments[1, 0, 0, 0, 0] = value
+    with pytest.raises(UserError, match=r'1 of 3 images of the shard 0 are not finite'):
+        write(tmp_path, moments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_latents_that_are_not_finite_are_named_or_skipped(folder, moments, monkeypatch):
+    moments[1, :, 0] = float('nan')
+    monkeypatch.setattr(Tensor, 'isfinite', lambda tensor: torch.ones_like(tensor, dtype=bool))
+    write(folder, moments)  # as another program might
+    monkeypatch.undo()
+    with pytest.raises(DamagedShardError, match=r'Image 1 of the shard .* not finite'):
+        LatentDataset(str(folder))[1]
+    item = LatentDataset(str(folder), on_error='skip')[1]
+    assert item['inputs'].isfinite().all() and item['data_samples'].label == 2

@@ -162,3 +162,14 @@ def test_a_checkpoint_of_which_a_weight_is_missing_is_not_resumed(tmp_path):
     runner.register_hook(dict(type='mmwf.CheckpointMatchHook'))
     with pytest.raises(UserError, match=r'missing: linear\.bias'):
         runner.train()
+
+
+def test_a_file_of_weights_is_not_resumed(tmp_path):
+    model = make_runner(tmp_path / 'model', 1).model
+    for content in (model.state_dict(), dict(state_dict=model.state_dict())):
+        torch.save(content, tmp_path / 'weights.pth')
+        runner = make_runner(tmp_path / 'run', 2, resume=True)
+        runner._load_from = str(tmp_path / 'weights.pth')
+        runner.register_hook(dict(type='mmwf.CheckpointMatchHook'))
+        with pytest.raises(UserError, match=r'weights\.pth has only weights; .*load_from='):
+            runner.train()

@@ -74,6 +74,28 @@ def test_gradient_checkpointing_can_be_compiled(counter):
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize('training', [False, True])
+def test_the_compiled_backbone_computes_the_same_under_autocast(training):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = WeightFormer(dict(ARCH, drop_path_rate=0.0)).train(training)
+    compiled = copy.deepcopy(model)
+    compiled.compile_blocks()
+    compiled.blocks.compile(backend='aot_eager')
+    images, results = torch.randn(2, 3, 64, 80), []
+    for m, dtype in ((model, None), (model, torch.bfloat16), (compiled, torch.bfloat16)):
+        autocast = torch.autocast('cpu', dtype, enabled=dtype is not None)
+        with torch.set_grad_enabled(training), autocast:
+            output = m(images)[0]
+        if training:
+            m.zero_grad()
+            output.float().square().mean().backward()
+            output = torch.cat([p.grad.flatten() for p in m.parameters()])
+        results.append(output.float().flatten())
+    exact, eager, compiled = results
+    assert 0 < (compiled - exact).norm() < 1.5 * (eager - exact).norm()
+
+
 @pytest.mark.slow
 def test_the_compiled_backbone_computes_the_same():
     torch._dynamo.reset()
