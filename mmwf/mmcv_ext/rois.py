@@ -9,6 +9,10 @@ from torch import Tensor
 
 from ._common import bilinear, bin_samples, evaluate, gradients, no_autocast, upcast
 
+#: Pixels of a feature map up to which RoIAlign's backward is a product of matrices on the CPU,
+#: where torchvision's runs on one core.
+SMALL_MAP = 48 * 48
+
 
 def _samples_per_bin(size: Tensor, sampling_ratio: int) -> int:
     return sampling_ratio if sampling_ratio > 0 else max(int(size.ceil()), 0)
@@ -86,6 +90,52 @@ def _at_argmax(features, rois, argmax_y, argmax_x):
     return torch.stack(out) if out else features.new_zeros(argmax_y.shape)
 
 
+def _align_weights(start: Tensor, size: Tensor, bins: int, samples: int, limit: int) -> Tensor:
+    """Weight of each pixel of an axis in each bin's mean of bilinear samples, (R, bins, limit).
+
+    Args:
+        start: (R,), where the regions begin.
+        size: (R,), of a bin.
+        bins: Bins along the axis.
+        samples: Samples in a bin along the axis.
+        limit: Pixels along the axis.
+    """
+    steps = torch.arange(bins * samples, device=start.device, dtype=start.dtype)
+    points = start[:, None] + (steps + 0.5) / samples * size[:, None]
+    inside = (points >= -1) & (points <= limit)
+    pixels = torch.arange(limit, device=start.device, dtype=start.dtype)
+    weights = (1 - (points.clamp(0, limit - 1)[..., None] - pixels).abs()).clamp(min=0)
+    weights = weights * inside[..., None]
+    return weights.unflatten(1, (bins, samples)).mean(2)
+
+
+def _align_backward_by_products(
+    grad: Tensor, rois: Tensor, shape: torch.Size, spatial_scale, sampling_ratio, aligned
+) -> Tensor:
+    """Gradient of RoIAlign's mean, as products with the weights of rows and columns.
+
+    A bilinear weight is a product of one for the row and one for the column, and so is the mean of
+    a grid of samples.
+    """
+    corners = rois[:, 1:] * spatial_scale - 0.5 * aligned
+    sides = corners[:, 2:] - corners[:, :2]
+    if not aligned:
+        sides = sides.clamp(min=1)
+    rows, columns = (
+        _align_weights(
+            corners[:, axis], sides[:, axis] / bins, bins, sampling_ratio, shape[3 - axis]
+        )
+        for axis, bins in ((1, grad.shape[2]), (0, grad.shape[3]))
+    )
+    out = []
+    for image in range(shape[0]):
+        (index,) = (rois[:, 0] == image).nonzero(as_tuple=True)
+        by_row = (grad[index] @ columns[index, None]).transpose(1, 2)  # (n, h, C, W)
+        product = rows[index].flatten(0, 1).T @ by_row.flatten(2).flatten(0, 1)
+        out.append(product.view(shape[2], shape[1], shape[3]).transpose(0, 1))
+    return torch.stack(out)
+
+
 def roi_align_backward(
     grad_output,
     rois,
@@ -102,7 +152,12 @@ def roi_align_backward(
     """Fills ``grad_input``, (B, C, H, W); arguments as in :func:`roi_align_forward`."""
     if pool_mode == 1:
         grad, rois = upcast(grad_output, rois)
+        small = grad_input.shape[2] * grad_input.shape[3] <= SMALL_MAP
         with no_autocast(grad):
+            if grad.device.type == 'cpu' and sampling_ratio > 0 and small:
+                args = spatial_scale, sampling_ratio, aligned
+                grad_input.copy_(_align_backward_by_products(grad, rois, grad_input.shape, *args))
+                return
             grad = torch.ops.torchvision._roi_align_backward(
                 grad,
                 rois,

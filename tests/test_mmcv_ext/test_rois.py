@@ -19,6 +19,8 @@ from mmcv.ops import (
 )
 from torch.testing import assert_close
 
+from mmwf.mmcv_ext import rois
+
 
 def interpolate(image, y, x):
     """RoIAlign's bilinear sample of (C, H, W): clamped, and zero beyond one pixel outside."""
@@ -97,6 +99,21 @@ def test_roi_align_averages_bilinear_samples(aligned, sampling_ratio, scale):
         torch.autograd.grad((y * loss_weight).sum(), x)[0] for y in (out, expected)
     )
     assert_close(actual_grad, expected_grad)
+
+
+@pytest.mark.parametrize('aligned', [True, False])
+def test_the_gradient_of_roi_align_does_not_depend_on_the_size_of_the_map(aligned, monkeypatch):
+    corners = 40 * torch.rand(20, 4).double() - 8  # some regions are outside or upside down
+    regions = torch.cat([torch.randint(0, 2, (20, 1)), corners], dim=1)
+    x, direction = features(), torch.randn(20, 3, 2, 4).double()
+    gradients = []
+    for small in (0, 10**6):
+        monkeypatch.setattr(rois, 'SMALL_MAP', small)
+        leaf = x.clone().requires_grad_()
+        roi_align(leaf, regions, (2, 4), 0.25, 2, 'avg', aligned).backward(direction)
+        gradients.append(leaf.grad)
+    assert gradients[0].any()
+    assert_close(*gradients)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
