@@ -1,5 +1,6 @@
 """Fixtures of several test files."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.registry import DefaultScope
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,6 +53,25 @@ def golden_arch(golden_name):
 def released_weights(golden):
     """The golden parameters with their released keys, as in a published checkpoint."""
     return {k.removeprefix('param/'): v for k, v in golden.items() if k.startswith('param/')}
+
+
+@pytest.fixture
+def publish(tmp_path, monkeypatch):
+    """Puts weights into a cache as the Hugging Face hub's client keeps it; there is no network."""
+    cache = tmp_path / 'hub'
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(cache))
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+
+    def put(repository, weights, revision='main'):
+        folder = cache / f'models--{repository.replace("/", "--")}'
+        commit = hashlib.sha1(revision.encode()).hexdigest()
+        (folder / 'refs').mkdir(parents=True, exist_ok=True)
+        (folder / 'refs' / revision).write_text(commit)
+        (folder / 'snapshots' / commit).mkdir(parents=True)
+        weights = {key: value.contiguous() for key, value in weights.items()}
+        save_file(weights, folder / 'snapshots' / commit / 'model.safetensors')
+
+    return put
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ ROOMS = (
     'families',
     'registry',
     'libraries',
+    'config_files',
     'processes',
     'mmcv_ext',
     'panopticapi',

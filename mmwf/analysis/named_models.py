@@ -4,6 +4,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmwf import ops
+from mmwf.config_files import shipped_configs
 from mmwf.engine.config import load_config
 from mmwf.errors import UserError
 from mmwf.libraries import import_task_library
@@ -38,11 +39,11 @@ def check_name(name: str) -> None:
             raise UserError(f'timm {timm.__version__} has no model {name.split(":")[1]}.')
         return
     name = name.removeprefix(PLAIN)
-    if name not in NAMED and not name.endswith('.py'):
+    if name not in NAMED and not name.endswith('.py') and name not in shipped_configs():
         raise UserError(
             f'Expected one of {", ".join(NAMED)}, plain: and one of these (the equations as they '
             'are in the paper), timm:NAME, timm-plain:NAME (without fused attention) or a config '
-            f'file; got {name}.'
+            f'(a file, or the name of a shipped one); got {name}.'
         )
     elif 'backbone' not in load_config(NAMED.get(name, name)).get('model', {}):
         raise UserError(f'Expected a config whose model has a backbone, got {name}.')

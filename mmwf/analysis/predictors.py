@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmwf.engine.config import config_root, load_config
+from mmwf.config_files import config_root
+from mmwf.engine.config import load_config
 from mmwf.engine.run import set_up_run
 
 from .named_models import build_named

@@ -3,5 +3,6 @@
 from .conversion import convert_deit, convert_released
 from .generation import sample
 from .inference import init_model
+from .models import get_model
 
-__all__ = ['convert_deit', 'convert_released', 'init_model', 'sample']
+__all__ = ['convert_deit', 'convert_released', 'get_model', 'init_model', 'sample']

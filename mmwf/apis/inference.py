@@ -1,11 +1,13 @@
 """Loading models."""
 
+import logging
 from copy import deepcopy
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import print_log
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
@@ -23,7 +25,7 @@ def init_model(
     """Builds the model of a config in evaluation mode and loads its weights.
 
     Args:
-        config: A config of any task, or the path of its file.
+        config: A config of any task, the path of its file, or the name of a shipped one.
         checkpoint: A training checkpoint or released weights (see
             :func:`mmwf.checkpoints.read_checkpoint`). If the training averaged the weights (EMA),
             the averaged ones are loaded. Default: random weights, without ``init_cfg``.
@@ -49,10 +51,42 @@ def init_model(
         model = MODELS.build(model_cfg)
     model.cfg, model.dataset_meta = cfg, None
     if checkpoint is not None:
-        content = read_checkpoint(checkpoint)
-        match = match_keys(model.state_dict(), content['state_dict'])
-        if not match.is_exact:
-            raise UserError(f'{checkpoint} does not fit the model of the config: {match}.')
-        model.load_state_dict(content['state_dict'])
-        model.dataset_meta = content.get('meta', {}).get('dataset_meta')
+        load_weights(model, checkpoint)
     return model.eval().to(device or get_device())
+
+
+def load_weights(model: nn.Module, checkpoint: str, new_classes: bool = False) -> None:
+    """Loads the weights of a checkpoint, and sets ``model.dataset_meta``.
+
+    Args:
+        model: A model of :func:`init_model`.
+        checkpoint: As there.
+        new_classes: Whether the model may have another number of classes. Weights outside the
+            backbone whose shapes differ are then left as they are, and named in a warning.
+
+    Raises:
+        UserError: If the weights do not match the model exactly.
+    """
+    content = read_checkpoint(checkpoint)
+    expected, state_dict = model.state_dict(), dict(content['state_dict'])
+    kept = {
+        key: value
+        for key, value in expected.items()
+        if new_classes
+        and not key.startswith('backbone.')
+        and key in state_dict
+        and state_dict[key].shape != value.shape
+    }
+    match = match_keys(expected, state_dict | kept)
+    if not match.is_exact:
+        raise UserError(f'{checkpoint} does not fit the model of the config: {match}.')
+    model.load_state_dict(state_dict | kept)
+    model.dataset_meta = None if kept else content.get('meta', {}).get('dataset_meta')
+    model._is_init = True  # so that MMEngine's Runner does not initialize it anew
+    if kept:
+        print_log(
+            f'{checkpoint}: loaded all weights but {", ".join(kept)}, which stay random, since the '
+            'number of classes differs.',
+            logger='current',
+            level=logging.WARNING,
+        )

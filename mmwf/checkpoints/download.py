@@ -133,7 +133,8 @@ def fetch(path: str) -> Path:
     Args:
         path: A local path; ``http(s)://...``, kept at :func:`cached_file` and, with
             ``#sha256=...`` at its end, compared with this hash or its beginning each time; or
-            ``hf://OWNER/NAME`` for ``model.safetensors`` on the hub.
+            ``hf://OWNER/NAME[@REVISION]`` for ``model.safetensors`` on the hub, of a branch, tag or
+            commit.
 
     Raises:
         UserError: If the download fails.
@@ -141,13 +142,15 @@ def fetch(path: str) -> Path:
     if path.startswith('hf://'):
         from huggingface_hub import hf_hub_download
 
+        name, _, revision = path.removeprefix('hf://').partition('@')
         try:
-            return Path(hf_hub_download(path.removeprefix('hf://'), 'model.safetensors'))
+            return Path(hf_hub_download(name, 'model.safetensors', revision=revision or None))
         except (OSError, ValueError) as error:  # no network, no such repository or file, bad name
             reason = str(error).splitlines()[0]
             raise UserError(
-                f'Cannot download {path}: {reason} Expected hf://OWNER/NAME of a repository with '
-                'model.safetensors. Try again, or download it elsewhere and give the file.'
+                f'Cannot download {path}: {reason} Expected hf://OWNER/NAME[@REVISION] of a '
+                'repository with model.safetensors. Try again, or download it elsewhere and give '
+                'the file.'
             ) from error
     if is_url(path):
         return _fetch_url(path)

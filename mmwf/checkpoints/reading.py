@@ -111,7 +111,8 @@ def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
 
     Args:
         path: A training checkpoint or released weights: a ``.pth`` or ``.safetensors`` file, the
-            URL of one, or ``hf://OWNER/NAME`` for ``model.safetensors`` on the Hugging Face hub.
+            URL of one, or ``hf://OWNER/NAME[@REVISION]`` for ``model.safetensors`` on the Hugging
+            Face hub.
         map_location: Device of the tensors, by default the CPU; ignored for ``.safetensors``.
 
     Returns:

@@ -15,7 +15,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, example: str) -> None:
         parser: The parser.
         example: An override that users of this command need, for the help text.
     """
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or the name of a shipped config')
     parser.add_argument(
         '--cfg-options',
         nargs='+',

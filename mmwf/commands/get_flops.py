@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or the name of a shipped config')
     parser.add_argument(
         '--shape',
         nargs=2,

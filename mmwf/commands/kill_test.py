@@ -3,7 +3,7 @@
 import argparse
 
 from mmwf.analysis.kill_test import run_kill_test
-from mmwf.engine.config import find_config
+from mmwf.config_files import find_config
 from mmwf.errors import UserError
 
 
@@ -13,7 +13,7 @@ def parse_args(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[
         'resumed. The last checkpoints must be the same, bit by bit.',
         epilog='Further arguments go to mmwf train.',
     )
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or the name of a shipped config')
     parser.add_argument(
         '--kills', type=int, default=20, metavar='N', help='number of kills (default: 20)'
     )

@@ -10,7 +10,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description='Convert released WeightFormer weights, for classification or image '
         'generation, to checkpoints of mmwf, or back.'
     )
-    parser.add_argument('src', help='released .pth or .safetensors, its URL, or hf://OWNER/NAME')
+    parser.add_argument(
+        'src', help='released .pth or .safetensors, its URL, or hf://OWNER/NAME[@REVISION]'
+    )
     parser.add_argument('dst', help='.pth to write; with --reverse also .safetensors')
     parser.add_argument(
         '--reverse', action='store_true', help='convert from mmwf to the released format instead'

@@ -1,48 +1,19 @@
-"""Finding and reading config files."""
+"""Reading config files."""
 
-import difflib
 from pathlib import Path
 
 import yaml
 from mmengine.config import Config
 
-import mmwf
+from mmwf.config_files import find_config
 from mmwf.errors import UserError
-
-
-def config_root() -> Path:
-    """Returns the folder of the shipped configs, in a checkout or in the installed wheel."""
-    package = Path(mmwf.__file__).parent
-    folders = (package.parent / 'configs', package / '.mim' / 'configs')
-    return next((folder for folder in folders if folder.is_dir()), folders[0])
-
-
-def find_config(path: str | Path) -> Path:
-    """Finds a config file.
-
-    Args:
-        path: A file, or ``configs/...`` for a shipped config, whatever the current folder is.
-
-    Raises:
-        UserError: If there is no such file; the message suggests similar names.
-    """
-    path, root = Path(path), config_root()
-    if path.is_file():
-        return path
-    if path.parts[:1] == ('configs',) and (shipped := root.joinpath(*path.parts[1:])).is_file():
-        return shipped
-    by_name = {p.name: p for p in root.rglob('*.py') if '_base_' not in p.parts}
-    close = difflib.get_close_matches(path.name, by_name, n=3, cutoff=0.3)
-    similar = ' or '.join(f'configs/{by_name[name].relative_to(root)}' for name in close)
-    hint = f' Did you mean {similar}?' if close else ''
-    raise UserError(f'There is no config {path}.{hint}')
 
 
 def load_config(path: str | Path, options: dict | None = None) -> Config:
     """Reads a config file and overrides some of its settings.
 
     Args:
-        path: As in :func:`find_config`.
+        path: As in :func:`mmwf.config_files.find_config`: a file, or a shipped config by its name.
         options: New values by dotted key, e.g. ``{'optim_wrapper.optimizer.lr': 1e-3}``.
 
     Raises:

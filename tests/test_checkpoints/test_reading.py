@@ -177,14 +177,16 @@ def test_an_hf_name_is_model_safetensors_on_the_hub(tmp_path, monkeypatch, relea
     save_file(released_weights, tmp_path / 'downloaded.safetensors')
     requested = []
 
-    def hf_hub_download(repo_id, filename):
-        requested.append((repo_id, filename))
+    def hf_hub_download(repo_id, filename, revision):
+        requested.append((repo_id, filename, revision))
         return str(tmp_path / 'downloaded.safetensors')
 
     hub = types.SimpleNamespace(hf_hub_download=hf_hub_download)
     monkeypatch.setitem(sys.modules, 'huggingface_hub', hub)
     state_dict = read_checkpoint('hf://owner/weightformer-t')['state_dict']
-    assert requested == [('owner/weightformer-t', 'model.safetensors')]
+    read_checkpoint('hf://owner/weightformer-t@v1')
+    name = ('owner/weightformer-t', 'model.safetensors')
+    assert requested == [(*name, None), (*name, 'v1')]
     assert 'backbone.norm.weight' in state_dict
 
 
