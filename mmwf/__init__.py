@@ -1,5 +1,7 @@
 """mmwf: WeightFormer for OpenMMLab."""
 
+from importlib import import_module
+
 from . import families
 
 # Before the imports below, which need MMEngine.
@@ -30,8 +32,10 @@ yaml_files.install()
 libraries.after_import('mmengine.runner.checkpoint', checkpoints.install)
 # Configs may write type='WeightFormer' without a scope, ...
 placeholders.register()
-# ... and MMEngine and mmpretrain find our configs by name.
+# ... and MMEngine and mmpretrain find our configs by name, ...
 config_files.install()
+# ... and timm our models.
+libraries.after_import('timm.models', lambda: import_module('mmwf.timm_models'))
 
 
 def __getattr__(name: str):

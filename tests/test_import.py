@@ -9,7 +9,7 @@ def test_import_prints_nothing(run_python):
 def test_import_does_not_import_the_libraries(run_python):
     result = run_python(
         'import sys, mmwf\n'
-        "libraries = {'mmcv', 'mmdet', 'mmpretrain', 'mmseg'}\n"
+        "libraries = {'mmcv', 'mmdet', 'mmpretrain', 'mmseg', 'timm'}\n"
         "print([k for k, m in sys.modules.items() if k.split('.')[0] in libraries])"
     )
     assert result.stdout.strip() == '[]', result.stderr

@@ -25,6 +25,7 @@ ROOMS = (
     'checkpoints',
     'models',
     'placeholders',
+    'timm_models',
     'datasets',
     'engine',
     'evaluation',
