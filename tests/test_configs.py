@@ -25,6 +25,8 @@ from mmengine.runner import Runner
 from sklearn.datasets import load_sample_images
 from toy import write_ade20k, write_coco
 
+from mmwf.commands import COMMANDS
+from mmwf.config_files import PUBLISHED
 from mmwf.libraries import import_task_library
 from mmwf.models import WeightFormer
 
@@ -351,8 +353,10 @@ def test_it_names_pretrained_weights_of_its_own_backbone(path):
 
 
 @pytest.mark.parametrize('path', DOWNSTREAM + SCENES)
-def test_the_help_for_missing_weights_names_tools_that_exist(path):
+def test_the_help_for_missing_weights_names_commands_and_tools_that_exist(path):
     text = Config.fromfile(path).weights_help
+    assert set(re.findall(r'^ +mmwf ([\w-]+)', text, flags=re.MULTILINE)) <= COMMANDS.keys()
+    assert set(re.findall(r'hf://[\w/-]+', text)) <= set(PUBLISHED.values())
     assert all((ROOT / tool).is_file() for tool in re.findall(r'tools/[\w/]+\.\w+', text))
     assert text.endswith((' ', '\n'))  # another sentence follows
 

@@ -245,14 +245,14 @@ def test_an_unconverted_classifier_is_refused(load, classifier):
 
 
 @pytest.mark.parametrize(
-    ('name', 'file', 'tool'),
+    ('name', 'file', 'command'),
     [
-        (CASCADE, 'weightformer-tiny_in1k.pth', 'tools/model_converters/official_to_mmwf.py'),
-        (DEIT, 'deit-tiny_in1k_vitdet.pth', 'tools/model_converters/deit_to_vitdet.py'),
+        (CASCADE, 'weightformer-tiny_in1k.pth', 'official-to-mmwf'),
+        (DEIT, 'deit-tiny_in1k_vitdet.pth', 'deit-to-vitdet'),
     ],
 )
 def test_without_the_pretrained_weights_training_stops_and_says_what_to_do(
-    coco, name, file, tool, tmp_path, monkeypatch
+    coco, name, file, command, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     cfg = Config.fromfile(FOLDER / name)
@@ -261,9 +261,8 @@ def test_without_the_pretrained_weights_training_stops_and_says_what_to_do(
     cfg.dump('toy.py')
     with pytest.raises(UserError, match=f'no checkpoint checkpoints/{file}') as error:
         train_tool.main(['toy.py', '--work-dir', 'out'])
-    command = re.sub(r'\\\n *', '', str(error.value))
-    assert re.search(f'python {tool} \\S+ checkpoints/{file}\n', command)
-    assert command.endswith('add --cfg-options model.backbone.init_cfg=None.')
+    assert re.search(f'mmwf {command} \\S+ checkpoints/{file}\n', str(error.value))
+    assert str(error.value).endswith('add --cfg-options model.backbone.init_cfg=None.')
     assert not Path('out').exists()
 
 

@@ -305,7 +305,7 @@ def test_weights_without_the_prefix_of_the_config_are_refused(deit, tmp_path):
 @pytest.mark.parametrize(
     ('name', 'file', 'how'),
     [
-        (TINY, 'weightformer-tiny_in1k.pth', 'tools/model_converters/official_to_mmwf.py'),
+        (TINY, 'weightformer-tiny_in1k.pth', 'mmwf official-to-mmwf hf://RuizeHe/weightformer-t'),
         (DEIT, 'deit-tiny_in1k.pth', "Copy a checkpoint of mmpretrain's DeiT classifier"),
     ],
 )

@@ -129,13 +129,11 @@ model = dict(
     ),
 )
 
-weights_help = r"""Convert the released weights, for WeightFormer-T by
-    python tools/model_converters/official_to_mmwf.py \
-        weightformer_t.pth checkpoints/weightformer-tiny_in1k.pth
+weights_help = """Get the released weights, for WeightFormer-T by
+    mmwf official-to-mmwf hf://RuizeHe/weightformer-t checkpoints/weightformer-tiny_in1k.pth
 or copy the last checkpoint of your own ImageNet training there. Convert a checkpoint of
 mmpretrain's DeiT classifier, your own or the released one, for DeiT-T by
-    python tools/model_converters/deit_to_vitdet.py \
-        deit-tiny.pth checkpoints/deit-tiny_in1k_vitdet.pth
+    mmwf deit-to-vitdet deit-tiny.pth checkpoints/deit-tiny_in1k_vitdet.pth
 """
 
 # Used by tools/test.py --tta, with the views in the dataset's tta_pipeline.

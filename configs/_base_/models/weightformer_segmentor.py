@@ -24,8 +24,7 @@ model = dict(
     test_cfg=dict(mode='slide', crop_size=crop_size, stride=(341, 341)),
 )
 
-weights_help = r"""Convert the released weights, for WeightFormer-T by
-    python tools/model_converters/official_to_mmwf.py \
-        weightformer_t.pth checkpoints/weightformer-tiny_in1k.pth
+weights_help = """Get the released weights, for WeightFormer-T by
+    mmwf official-to-mmwf hf://RuizeHe/weightformer-t checkpoints/weightformer-tiny_in1k.pth
 or copy the last checkpoint of your own ImageNet training there.
 """
