@@ -12,8 +12,11 @@ from mmengine.runner import Runner
 from sklearn.datasets import load_sample_images
 from torch.utils.flop_counter import FlopCounterMode
 
+import mmwf
 from mmwf import ops
 from mmwf.analysis.flops import count_multiply_adds
+from mmwf.checkpoints.released_keys import mmwf_to_released
+from mmwf.config_files import PUBLISHED
 from mmwf.libraries import import_task_library
 
 ROOT = Path(__file__).parents[1]
@@ -68,11 +71,58 @@ def test_commands_of_the_readme_scale_the_learning_rate_with_the_batch_size():
     assert len(commands) == 5
 
 
-def test_the_python_example_of_the_readme_runs():
-    example = next(b for b in code_blocks(ROOT / 'README.md', 'python') if 'torch.randn' in b)
-    names = {}
-    exec(example, names)
+@pytest.fixture
+def released_tiny(publish):
+    """WeightFormer-T with random weights in place of the released ones."""
+    model = mmwf.get_model('weightformer-tiny-p16_8xb256_in1k', device='cpu')
+    torch.nn.init.normal_(model.head.fc.weight)
+    publish('RuizeHe/weightformer-t', mmwf_to_released(model.state_dict()))
+    return model
+
+
+def test_the_python_examples_of_the_readme_load_the_released_weights(released_tiny, capsys):
+    blocks = code_blocks(ROOT / 'README.md', 'python')
+    names, models = {}, []
+    for block in blocks[: 1 + next(i for i, b in enumerate(blocks) if '224, 320' in b)]:
+        exec(block, names)
+        models.append(names.get('model'))
+    mmpretrains, ten_classes, timms = models[:3]
+    printed = capsys.readouterr().out
+    assert 'weightformer-tiny-p16_8xb256_in1k' in printed and 'upernet' not in printed
+    pixels = names['images'].flip(1) - torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
+    inputs = pixels / torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+    with torch.no_grad():
+        expected = released_tiny(inputs).softmax(dim=1)
+    torch.testing.assert_close(names['scores'].cpu(), expected)
+    weights = released_tiny.backbone.state_dict()
+    for module in (mmpretrains.backbone, ten_classes.backbone, timms):
+        state_dict = module.state_dict()
+        assert all(torch.equal(state_dict[key].cpu(), value) for key, value in weights.items())
+    assert ten_classes.head.fc.out_features == timms.head.out_features == 10
+    assert ten_classes.backbone.blocks[-1].drop_path.drop_prob == pytest.approx(0.1)
+    assert len(names['maps'].feature_info.channels()) == 4
     assert names['features'].shape == (1, 192, 14, 20)
+
+
+def test_the_configs_of_the_readme_build(tmp_path):
+    inherited, named = (b for b in code_blocks(ROOT / 'README.md', 'python') if 'model = dict' in b)
+    (tmp_path / 'mine.py').write_text(inherited)
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    backbone = MODELS.build(cfg.model.backbone)
+    assert backbone.blocks[-1].drop_path.drop_prob == pytest.approx(0.1)
+    cfg = Config.fromstring(named, '.py')
+    backbone = MODELS.build(cfg.model.backbone)
+    assert (backbone.embed_dims, backbone.out_indices) == (384, (4, 8, 12, 16))
+    address = PUBLISHED['weightformer-small-p16_8xb256_in1k']
+    assert backbone.init_cfg['checkpoint'] == address
+
+
+def test_the_commands_of_the_readme_name_the_published_weights():
+    text = (ROOT / 'README.md').read_text()
+    tested = dict(re.findall(r'mmwf test ([\w-]+) (hf://\S+)', text))
+    assert tested and tested.items() <= PUBLISHED.items()
+    assert set(re.findall(r'mmwf\s+train\s+([a-z][\w-]+-[\w-]+)', text)) <= set(mmwf.list_models())
+    assert set(re.findall(r'hf://RuizeHe/[\w-]+', text)) <= set(PUBLISHED.values())
 
 
 @pytest.fixture
@@ -91,7 +141,6 @@ def two_flowers(tmp_path):
 def test_the_config_for_a_custom_dataset_trains(two_flowers, monkeypatch):
     (text,) = code_blocks(ROOT / 'configs/classification/README.md', 'python')
     changes = {
-        "_base_ = 'configs": f"_base_ = '{ROOT}/configs",
         'data/flowers': str(two_flowers / 'data'),
         'num_classes=5': 'num_classes=2',
         'batch_size=64': 'batch_size=4',
@@ -187,12 +236,13 @@ def test_the_table_of_generators_lists_every_config():
 def test_the_documented_tenth_predictor_passes_the_tests_of_all_predictors(tmp_path, run_python):
     strategy, config = code_blocks(PREDICTORS / 'README.md', 'python')
     (tmp_path / 'my_strategy.py').write_text(strategy)
-    (tmp_path / 'mine.py').write_text(config.replace("'configs", f"'{ROOT}/configs"))
+    (tmp_path / 'mine.py').write_text(config)
     command = next(b for b in code_blocks(PREDICTORS / 'README.md', 'bash') if 'pytest' in b)
     arguments = command.split(' pytest ')[1].split()
     result = run_python(
         'import sys, pytest\n'
         f'sys.path.insert(0, {str(tmp_path)!r})\n'
+        'import mmwf\n'
         'from mmengine.config import Config\n'
         'from mmengine.registry import MODELS\n'
         f'cfg = Config.fromfile({str(tmp_path / "mine.py")!r})\n'

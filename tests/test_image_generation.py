@@ -178,7 +178,6 @@ def test_the_config_for_own_images_in_the_readme_trains(tmp_path):
         (tmp_path / f'data/class-{i}').mkdir(parents=True)
         cv2.imwrite(str(tmp_path / f'data/class-{i}/0.jpg'), image)
     changes = {
-        "_base_ = 'configs": f"_base_ = '{ROOT}/configs",
         'data/flowers/train': str(tmp_path / 'data'),
         'dict(input_size=64': f'dict(arch={dict(TINY, _delete_=True)}, input_size=64',
     }

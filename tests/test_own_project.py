@@ -12,6 +12,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from toy import write_coco
 
+from mmwf.config_files import PUBLISHED
 from mmwf.libraries import import_task_library
 from mmwf.mmcv_ext import has_compiled_mmcv_ops
 from mmwf.models import WeightFormer
@@ -20,10 +21,9 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / 'docs/own_project.md').read_text()
 BLOCKS = re.findall(r'```python\n(.*?)```', TEXT, flags=re.DOTALL)
 (OPTIMIZER,) = (block for block in BLOCKS if block.startswith('optim_wrapper'))
-#: The configs by library.
-CONFIGS = dict(
-    zip(('mmdet', 'mmseg', 'mmpretrain'), (b for b in BLOCKS if '_base_' in b), strict=True)
-)
+#: The configs by the package of their base.
+CONFIGS = {match[1]: b for b in BLOCKS if (match := re.search(r"_base_ = '(\w+)::", b))}
+LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 HEADS = dict(mmdet='rpn_head', mmseg='decode_head', mmpretrain='head')
 
 
@@ -34,12 +34,11 @@ def installed(library):
 
 @pytest.fixture
 def write_config(tmp_path):
-    """Writes the config of a library and the optimizer; the base of mmseg's is beside its own."""
+    """Writes the config of a library, and the optimizer."""
 
     def write(library, more=''):
-        text = CONFIGS[library].replace("'./", f"'{installed('mmseg')}/configs/segformer/")
         path = tmp_path / 'my_config.py'
-        path.write_text(f'{text}\n{OPTIMIZER}\n{more}')
+        path.write_text(f'{CONFIGS[library]}\n{OPTIMIZER}\n{more}')
         return path
 
     return write
@@ -50,11 +49,34 @@ def test_every_block_is_valid_python():
         compile(block, 'block', 'exec')
 
 
-def test_the_example_in_python_prints_what_its_comment_says(capsys):
-    (example,) = (block for block in BLOCKS if 'torch.randn' in block)
+@pytest.mark.parametrize(('part', 'times'), [('MODELS', 'four'), ('timm', 'twice')])
+def test_an_example_in_python_prints_what_its_comment_says(capsys, part, times):
+    (example,) = (block for block in BLOCKS if 'torch.randn' in block and part in block)
     exec(example, {})
-    shape = re.search(r'# four times (.*)', example)[1]
-    assert capsys.readouterr().out == f'[{", ".join([shape] * 4)}]\n'
+    shape = re.search(rf'# {times} (?:times )?(.*)', example)[1]
+    expected = [shape] * {'four': 4, 'twice': 2}[times]
+    assert capsys.readouterr().out == f'[{", ".join(expected)}]\n'
+
+
+def test_the_example_with_names_builds_the_model_that_it_describes(capsys):
+    (example,) = (block for block in BLOCKS if 'list_models' in block)
+    names = {}
+    exec(example, names)
+    assert 'upernet_weightformer-tiny-p16_8xb2-160k_ade20k-512x512' in capsys.readouterr().out
+    assert names['model'].head.num_classes == 10
+    assert names['model'].backbone.out_indices == (8, 16)
+
+
+def test_the_text_names_all_published_weights_and_no_others():
+    (row,) = re.findall(r'^\| `True` \|(.*)', TEXT, flags=re.MULTILINE)
+    assert set(re.findall(r'`([\w-]+)`', row)) == set(PUBLISHED)
+
+
+def test_a_config_of_this_project_is_inherited(tmp_path):
+    (tmp_path / 'mine.py').write_text(CONFIGS['mmwf'])
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    assert (cfg.default_scope, cfg.model.head.num_classes) == ('mmpretrain', 10)
+    assert MODELS.build(cfg.model.backbone).blocks[-1].drop_path.drop_prob == pytest.approx(0.1)
 
 
 def test_the_table_of_sizes_is_that_of_the_backbone():
@@ -66,7 +88,7 @@ def test_the_table_of_sizes_is_that_of_the_backbone():
 
 
 @pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``')
-@pytest.mark.parametrize('library', CONFIGS)
+@pytest.mark.parametrize('library', LIBRARIES)
 def test_a_config_builds_with_the_pretrained_weights_and_rates_that_the_text_names(
     library, write_config
 ):
