@@ -76,10 +76,8 @@ def find_config(path: str | Path) -> Path:
     text, shipped = str(path), shipped_configs()
     prefix = next((p for p in (PREFIX, 'configs/') if text.startswith(p)), '')
     name = text.removeprefix(prefix)
-    if prefix:
-        file = config_root() / name
-        if '..' not in file.parts and file.is_file():
-            return file
+    if prefix and (file := config_root() / name).is_file():
+        return file
     if prefix == PREFIX:
         name = name.removesuffix('.py')
     if prefix != 'configs/' and name in shipped:

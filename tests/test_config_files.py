@@ -98,13 +98,6 @@ def test_a_name_like_no_other_is_an_error_that_says_where_the_names_are():
         find_config('zzz')
 
 
-@pytest.mark.parametrize('path', ['../setup.py', 'mmwf::../setup.py', 'configs/../setup.py'])
-def test_paths_do_not_leave_the_configs(path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match='There is no config'):
-        find_config(path)
-
-
 # MMEngine and the libraries ---------------------------------------------------------------------
 
 
