@@ -86,7 +86,9 @@ def find_config(path: str | Path) -> Path:
     if prefix or text.endswith('.py'):
         prefix = prefix or 'configs/'
         close = [f'{prefix}{shipped[n].relative_to(config_root()).as_posix()}' for n in close]
-    hint = f'Did you mean {" or ".join(close)}?' if close else 'mmwf.list_models() lists all names.'
+    hint = 'mmwf.list_models() in Python lists them.'
+    if close:
+        hint = f'Did you mean {" or ".join(close)}?'
     raise UserError(f'There is no config {text}. {hint}')
 
 

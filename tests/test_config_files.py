@@ -94,7 +94,7 @@ def test_an_unknown_name_is_an_error_of_one_line_that_suggests_names(name):
 
 
 def test_a_name_like_no_other_is_an_error_that_says_where_the_names_are():
-    with pytest.raises(UserError, match=r'There is no config zzz. mmwf.list_models\(\) lists'):
+    with pytest.raises(UserError, match=r'There is no config zzz. mmwf.list_models\(\) in Python'):
         find_config('zzz')
 
 
