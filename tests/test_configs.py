@@ -41,17 +41,18 @@ RECORD = ROOT / 'tests/data/resolved_configs.json'
 #: nothing reads them there.
 HELPERS = {
     'ade20k', 'attention', 'augmentation', 'backbone', 'bank', 'bgr_mean', 'bgr_std', 'box_head',
-    'channels', 'classes', 'classifier_init', 'crop_size', 'data_root', 'dataset', 'decay',
+    'channels', 'classes', 'classifier_init', 'crop_size', 'data', 'data_root', 'dataset', 'decay',
     'heads', 'load_depth', 'max_iters', 'meta_keys', 'no_decay', 'norm_cfg', 'num_classes',
     'num_proposals', 'pipeline', 'position', 'pretrained', 'roi_extractor', 'scenes', 'strides',
-    'tta_meta_keys', 'warmup', 'width',
+    'train_dataset', 'tta_meta_keys', 'val_dataset', 'warmup', 'width',
 }  # fmt: skip
 #: Nearest neighbours are not trained.
 TRAINED = [path for path in LEAVES if 'train_cfg' in Config.fromfile(ROOT / path)]
 CLASSIFIERS = [
     path
     for path in LEAVES
-    if Config.fromfile(ROOT / path).default_scope == 'mmpretrain' and 'frozen_features' not in path
+    if Config.fromfile(ROOT / path).default_scope == 'mmpretrain'
+    and not re.search('frozen_features|example', path)
 ]
 TINY = 'configs/classification/weightformer-tiny-p16_8xb256_in1k.py'
 UPERNET_TINY = 'configs/segmentation/upernet_weightformer-tiny-p16_8xb2-160k_ade20k-512x512.py'
@@ -59,7 +60,8 @@ DEIT_TINY = TINY.replace('weightformer', 'deit')
 #: The quick start's detector and segmentor.
 SCENES = [path for path in LEAVES if 'scenes-64px' in path]
 PREDICTORS = [path for path in LEAVES if path.startswith('configs/predictors/')]
-CLASSIFICATION = [path for path in LEAVES if path.startswith('configs/classification/')]
+#: Of ImageNet.
+CLASSIFICATION = [p for p in LEAVES if re.match('configs/classification/(?!example)', p)]
 DOWNSTREAM = [path for path in LEAVES if re.match('configs/(detection|segmentation|depth)/', path)]
 #: Variants with the learning rate of the released code.
 RELEASED_RATE = [path for path in CLASSIFICATION if '-lr2e-3' in path]

@@ -138,16 +138,14 @@ def two_flowers(tmp_path):
     return tmp_path
 
 
-def test_the_config_for_a_custom_dataset_trains(two_flowers, monkeypatch):
-    (text,) = code_blocks(ROOT / 'configs/classification/README.md', 'python')
+def test_the_example_for_own_images_trains(two_flowers, monkeypatch):
+    text = (ROOT / 'configs/classification/example_own-dataset.py').read_text()
     changes = {
-        'data/flowers': str(two_flowers / 'data'),
-        'num_classes=5': 'num_classes=2',
+        "'../_base_": f"'{ROOT}/configs/_base_",
+        'data/own': str(two_flowers / 'data'),
         'batch_size=64': 'batch_size=4',
         'max_epochs=30': 'max_epochs=1',
-        "init_cfg=dict(type='Pretrained', checkpoint='checkpoints/weightformer-tiny_in1k.pth')": (
-            'arch=dict(_delete_=True, embed_dims=192, depth=2, mlp_ratio=1)'
-        ),
+        "arch='tiny', init_cfg=pretrained": 'arch=dict(embed_dims=192, depth=2, mlp_ratio=1)',
     }
     for old, new in changes.items():
         assert old in text, old

@@ -17,6 +17,7 @@ from mmwf.files import FULL_OR_READ_ONLY
 
 #: The commands, with their purpose. Their modules have underscores in place of hyphens.
 COMMANDS = {
+    'init': 'write a config for a folder of your own data',
     'train': 'train the model of a config',
     'test': 'compute the metrics of a trained model',
     'sample': 'sample images from a trained diffusion model',

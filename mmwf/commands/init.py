@@ -1,0 +1,49 @@
+"""``mmwf init``: writes a config for a folder of own data."""
+
+import argparse
+from pathlib import Path
+
+from mmwf.apis.own_config import WIDTHS, write_own_config
+from mmwf.datasets.own import LAYOUTS
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Look at a folder of your own data and write a config that trains on it.',
+        epilog='Known layouts: '
+        + '; '.join(f'{task}: {layout} ({text})' for layout, (_, task, text) in LAYOUTS.items()),
+    )
+    parser.add_argument('--data', required=True, metavar='DIR', help='the folder')
+    parser.add_argument(
+        '--task',
+        choices=sorted({task for _, task, _ in LAYOUTS.values()}),
+        help='default: that of the first layout that fits',
+    )
+    parser.add_argument(
+        '--like',
+        choices=list(WIDTHS),
+        default='tiny',
+        help='size of the model; quickstart trains a small one from random weights on small '
+        'images, on a CPU (default: tiny)',
+    )
+    parser.add_argument(
+        '--out',
+        metavar='FILE.py',
+        help='config to write (default: NAME_own.py, here, after the folder)',
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command."""
+    args = parse_args(argv)
+    out = args.out or f'{Path(args.data).absolute().name}_own.py'
+    data = write_own_config(args.data, out, args.task, args.like)
+    shown = ', '.join(data.classes[:10]) + ', ...' * (len(data.classes) > 10)
+    masks = ' with masks' if data.has_masks else ''
+    print(f'{data.task} from {data.layout}{masks}, {len(data.classes)} classes: {shown}')
+    print(
+        f'{data.train.number:,} training and {data.val.number:,} validation images, typically '
+        f'{data.size[1]} x {data.size[0]} pixels'
+    )
+    print('\n'.join([*data.notes, f'Written: {out}', f'Next: mmwf train {out}']))
