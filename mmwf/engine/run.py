@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 from mmwf.libraries import import_task_library, quiet_build
 
 from .device import set_up_processes
+from .screen import QuietRunner, ScreenHook
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:
@@ -23,6 +24,8 @@ def _is_relevant(record: logging.LogRecord) -> bool:
 def set_up_run(cfg: Config, launcher: str = 'none') -> Runner:
     """Adapts a config to the machine, starts the process group and builds the Runner.
 
+    The screen shows a summary in place of MMEngine's header (:mod:`.screen`).
+
     Args:
         cfg: The config; it is modified in place (see :func:`.set_up_processes`).
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
@@ -30,6 +33,7 @@ def set_up_run(cfg: Config, launcher: str = 'none') -> Runner:
     set_up_processes(cfg, launcher)
     import_task_library(cfg)
     with quiet_build():
-        runner = Runner.from_cfg(cfg)
+        runner = QuietRunner.from_cfg(cfg)
+    runner.register_hook(ScreenHook())
     runner.logger.addFilter(_is_relevant)
     return runner
