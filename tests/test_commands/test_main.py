@@ -68,11 +68,11 @@ DIGITS = 'configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py'
 MISTAKES = {
     'train none.py': r'There is no config none\.py',
     f'train {DIGITS} --cfg-options train_dataloader.dataset.data_root=nowhere': (
-        r'expects nowhere.*tools/dataset_converters/digits\.py'
+        r'expects nowhere.*Put the data there, or set train_dataloader\.dataset\.data_root'
     ),
     f'test {DIGITS} none.pth': r'There is no checkpoint none\.pth',
     f'test {DIGITS} README.md --cfg-options test_dataloader.dataset.data_root=nowhere': (
-        r'test_dataloader expects nowhere.*tools/dataset_converters/digits\.py'
+        r'test_dataloader expects nowhere.*Put the data there, or set test_dataloader'
     ),
     f'test {DIGITS} none.pth --out a.csv': r'Expected --out FILE\.json or FILE\.pkl, got a\.csv',
     'quickstart classification cooking': 'Expected each TASK to be one of .*; got cooking',

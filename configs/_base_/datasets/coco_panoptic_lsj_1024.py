@@ -1,11 +1,13 @@
 # COCO 2017 panoptic: 80 thing and 53 stuff classes, with the large-scale jitter of
 # coco_format_lsj_1024.py.
-data_help = """COCO 2017 panoptic: get train2017.zip, val2017.zip and
+data_help = {
+    'data/coco': """COCO 2017 panoptic: get train2017.zip, val2017.zip and
 panoptic_annotations_trainval2017.zip from cocodataset.org. Unpack the images to
 data/coco/train2017/*.jpg and data/coco/val2017/*.jpg, and the annotations to
 data/coco/annotations/panoptic_{train,val}2017.json. The annotations contain
 panoptic_train2017.zip and panoptic_val2017.zip: unpack these too, to
 data/coco/annotations/panoptic_{train,val}2017/*.png (a symbolic link data/coco will do)."""
+}
 
 train_pipeline = [
     dict(type='mmwf.LoadImageFromFile'),

@@ -2,8 +2,10 @@
 # Label 0 is the background, a class like the ten digits; crowds and soft edges are 255 (ignored).
 _base_ = 'ade20k_format_512.py'
 
-data_help = """The scenes come with the project: python tools/dataset_converters/digit_scenes.py
-(bash tools/quickstart.sh does it by itself)."""
+data_help = {
+    'data/scenes': """The scenes come with the project:
+python tools/dataset_converters/digit_scenes.py (bash tools/quickstart.sh does it by itself)."""
+}
 
 # No flips: a mirrored digit is another digit or not a digit at all.
 train_pipeline = [

@@ -2,8 +2,10 @@
 # about half their size: at most 64 x 64.
 _base_ = 'coco_format_lsj_1024.py'
 
-data_help = """The scenes come with the project: python tools/dataset_converters/digit_scenes.py
-(bash tools/quickstart.sh does it by itself)."""
+data_help = {
+    'data/scenes': """The scenes come with the project:
+python tools/dataset_converters/digit_scenes.py (bash tools/quickstart.sh does it by itself)."""
+}
 
 # No flips: a mirrored digit is another digit or not a digit at all.
 train_pipeline = [

@@ -1,6 +1,8 @@
 # Handwritten digits as 32 x 32 images, written by tools/dataset_converters/digits.py.
-data_help = """The digits come with the project: python tools/dataset_converters/digits.py
+data_help = {
+    'data/digits': """The digits come with the project: python tools/dataset_converters/digits.py
 (bash tools/quickstart.sh does it by itself)."""
+}
 
 data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=False)
 

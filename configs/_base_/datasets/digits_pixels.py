@@ -1,6 +1,8 @@
 # Handwritten digits for generation: the scans of digits.py at their own 8 x 8 pixels, in grey.
-data_help = """The digits come with the project: python tools/dataset_converters/digits.py
+data_help = {
+    'data/digits': """The digits come with the project: python tools/dataset_converters/digits.py
 (bash tools/quickstart.sh does it by itself)."""
+}
 
 train_dataloader = dict(
     batch_size=64,

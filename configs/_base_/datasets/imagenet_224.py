@@ -1,7 +1,9 @@
 # ImageNet-1K at 224 x 224 with the augmentation of DeiT and Swin.
-data_help = """ImageNet-1K: register at image-net.org, get ILSVRC2012_img_train.tar and
+data_help = {
+    'data/imagenet': """ImageNet-1K: register at image-net.org, get ILSVRC2012_img_train.tar and
 ILSVRC2012_img_val.tar, and unpack them to data/imagenet/train/WNID/*.JPEG and
 data/imagenet/val/WNID/*.JPEG (a symbolic link data/imagenet will do)."""
+}
 
 data_preprocessor = dict(
     num_classes=1000,

@@ -1,8 +1,10 @@
 # Latents of ImageNet-1K at 256 x 256 for training, and 50,000 samples for testing, as in DiT.
-data_help = """Latents of ImageNet-1K: get the images (see configs/classification) and the VAE
-data/sd-vae-ft-ema (see configs/generation/README.md), then run
-python tools/dataset_converters/imagenet_to_latents.py data/imagenet/train \\
+data_help = {
+    'data/imagenet-latents-256': """Latents of ImageNet-1K: get the images (see
+configs/classification) and the VAE data/sd-vae-ft-ema (see configs/generation/README.md), then
+run python tools/dataset_converters/imagenet_to_latents.py data/imagenet/train \\
     data/imagenet-latents-256 --vae data/sd-vae-ft-ema"""
+}
 
 train_dataloader = dict(
     batch_size=32,

@@ -1,9 +1,12 @@
 # ImageNet-1K at 224 x 224 from WebDataset shards, with the augmentation of imagenet_224.py.
 _base_ = 'imagenet_224.py'
 
-data_help = """ImageNet-1K as WebDataset shards (KEY.jpg and KEY.cls): accept the conditions of
-timm/imagenet-1k-wds on the Hugging Face hub, and put its archives in data/imagenet-shards
-(imagenet1k-train-0000.tar ..., imagenet1k-validation-00.tar ...; a symbolic link will do)."""
+data_help = {
+    'data/imagenet-shards': """ImageNet-1K as WebDataset shards (KEY.jpg and KEY.cls):
+accept the conditions of timm/imagenet-1k-wds on the Hugging Face hub, and put its archives in
+data/imagenet-shards (imagenet1k-train-0000.tar ..., imagenet1k-validation-00.tar ...; a symbolic
+link will do)."""
+}
 
 train_dataloader = dict(
     dataset=dict(

@@ -1,10 +1,12 @@
 # Depth in metres on NYU Depth V2 at 480 x 480 (mmseg: configs/_base_/datasets/nyu.py), with two
 # differences in training: PhotoMetricDistortion replaces albumentations, which is not a dependency,
 # and RandomDepthMix is omitted, since it writes millimetres into 8-bit images.
-data_help = """NYU Depth V2, as prepared for VPD: get nyu.zip as described in mmseg's
+data_help = {
+    'data/nyu': """NYU Depth V2, as prepared for VPD: get nyu.zip as described in mmseg's
 docs/en/user_guides/2_dataset_prepare.md (NYU) and unpack it with mmseg's
 tools/dataset_converters/nyu.py to data/nyu/{images,annotations}/{train,test}/ (a symbolic link
 data/nyu will do). Annotations are 16-bit PNGs in millimetres."""
+}
 
 meta_keys = (
     'img_path',

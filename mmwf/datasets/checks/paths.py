@@ -34,12 +34,22 @@ def _check_format(name: str, dataset: dict) -> None:
             )
 
 
+def _help(cfg: Config, name: str, path: Path) -> str:
+    """Returns the help on the missing data, if the config has some on data at this place."""
+    texts = cfg.get('data_help') or {}
+    if isinstance(texts, str):
+        return texts
+    found = [text for root, text in texts.items() if path.is_relative_to(root)]
+    return found[0] if found else f'Put the data there, or set {name}.dataset.data_root.'
+
+
 def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
     """Checks that the files and folders of the given data loaders exist.
 
     Raises:
         UserError: If annotations or proposals are pickled, or a file or folder is missing. The
-            message gives its path and the config's ``data_help``, which says how to get the data.
+            message gives its path and, from the config's ``data_help``, how to get the data: a
+            text, or a dict with a text for each ``data_root``, which is not shown for other data.
     """
     for name in loaders:
         datasets = list(unwrap(cfg[name].dataset)) if cfg.get(name) else []
@@ -49,5 +59,5 @@ def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
             if not path.exists():
                 raise UserError(
                     f'{name} expects {path}, which does not exist (looked at {path.absolute()}).\n'
-                    + cfg.get('data_help', f'Put the data there, or set {name}.dataset.data_root.')
+                    + _help(cfg, name, path)
                 )
