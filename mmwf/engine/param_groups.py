@@ -3,6 +3,7 @@
 import inspect
 
 import torch
+from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIMIZERS
 from torch import nn
@@ -18,6 +19,9 @@ class OptimWrapperConstructor(DefaultOptimWrapperConstructor):
     of them. On a GPU the optimizer is also fused (``fused=True``), if it supports that and the
     config sets neither ``fused`` nor ``foreach``.
 
+    Parameters with a factor of 0 on their learning rate (``lr_mult=0``) get no group: they never
+    change. In a group with rate 0, a schedule with an absolute ``eta_min`` would train them.
+
     Args:
         optim_wrapper_cfg: As in MMEngine.
         paramwise_cfg: As in MMEngine.
@@ -32,7 +36,11 @@ class OptimWrapperConstructor(DefaultOptimWrapperConstructor):
             self.optimizer_cfg = dict(self.optimizer_cfg, fused=True)
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs) -> None:
-        """Appends the parameter groups of the model to ``params``."""
+        """Appends the parameter groups of the model to ``params``.
+
+        Raises:
+            ValueError: If no parameter is trained.
+        """
         if prefix:  # a recursive call by MMEngine, for a submodule
             super().add_params(params, module, prefix, **kwargs)
             return
@@ -40,12 +48,25 @@ class OptimWrapperConstructor(DefaultOptimWrapperConstructor):
         super().add_params(single, module, prefix, **kwargs)
         names = {parameter: name for name, parameter in module.named_parameters()}
         groups: dict[str, dict] = {}
+        frozen = 0
         for options in single:
             (parameter,) = options.pop('params')
             settings = self._settings(names[parameter], parameter, module, options)
+            if settings.get('lr') == 0 and self.base_lr:
+                frozen += 1
+                continue
             name = ', '.join(f'{key}={value}' for key, value in settings.items())
             group = groups.setdefault(name, dict(settings, name=name, params=[]))
             group['params'].append(parameter)
+        if not groups:
+            raise ValueError('Nothing is trained: each parameter has lr_mult=0 or is frozen.')
+        if frozen:
+            print_log(
+                f'{frozen} parameters with lr_mult=0 are frozen. Their layers still run as in '
+                'training, with dropout and statistics of batches; frozen_stages of a backbone '
+                'changes that, too, and saves time.',
+                logger='current',
+            )
         params.extend(groups.values())
 
     def _settings(

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import CosineAnnealingLR, build_optim_wrapper
 from torch import nn
 
 from mmwf.models import WeightFormer
@@ -96,3 +96,42 @@ def test_an_optimizer_that_cannot_be_fused_is_left_alone(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     optimizer = build(Classifier(), 'mmwf.OptimWrapperConstructor', type='RAdam')
     assert 'fused' not in optimizer.defaults
+
+
+def train(model, optimizer, steps=5):
+    """Trains with a schedule that ends at an absolute rate; returns the names of what changed."""
+    schedule = CosineAnnealingLR(optimizer, T_max=steps, eta_min=1e-3, by_epoch=False)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for _ in range(steps):
+        (features,) = model.backbone(torch.randn(2, 3, 32, 32))
+        model.head(features.mean((2, 3))).square().sum().backward()
+        optimizer.step()
+        schedule.step()
+    return {name for name, p in model.named_parameters() if not p.equal(before[name])}
+
+
+@pytest.mark.parametrize(
+    ('constructor', 'extra'),
+    [
+        ('mmwf.OptimWrapperConstructor', {}),
+        ('mmwf.LayerDecayOptimWrapperConstructor', dict(layer_decay_rate=0.5)),
+    ],
+)
+def test_parameters_with_a_factor_of_0_never_change(constructor, extra):
+    """Even if a schedule ends at an absolute rate, to which it would raise a rate of 0."""
+    model = Classifier()
+    paramwise_cfg = dict(PARAMWISE, custom_keys={'backbone': dict(lr_mult=0.0)}, **extra)
+    optimizer = build(model, constructor, paramwise_cfg)
+    assert train(model, optimizer) == {'head.weight', 'head.bias'}
+
+
+def test_training_nothing_is_an_error():
+    paramwise_cfg = dict(custom_keys={name: dict(lr_mult=0.0) for name in ('backbone', 'head')})
+    with pytest.raises(ValueError, match='Nothing is trained'):
+        build(Classifier(), 'mmwf.OptimWrapperConstructor', paramwise_cfg)
+
+
+def test_a_learning_rate_of_0_freezes_nothing():
+    """It is a way to run a training without changes, and schedules count with its groups."""
+    optimizer = build(Classifier(), 'mmwf.OptimWrapperConstructor', lr=0.0)
+    assert len(settings(optimizer)) == len(list(Classifier().parameters()))
