@@ -23,6 +23,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 #: Signals within as many seconds are one: a terminal and torchrun both send theirs on Ctrl-C.
 SAME_SECONDS = 2.0
 STOPPED = 'stopped.pth'
+_STOPPING = (
+    b'\nStopping: a checkpoint is saved after this iteration, or after validation. A second Ctrl-C '
+    b'ends the run at once.\n'
+)
 
 
 @HOOKS.register_module()
@@ -44,7 +48,7 @@ class SignalHook(Hook):
 
     def before_train(self, runner) -> None:
         """Starts to handle signals."""
-        self._received, self._since = 0, 0.0
+        self._received, self._since, self._is_main = 0, 0.0, is_main_process()
         self._previous = {}
         if threading.current_thread() is threading.main_thread():  # Python allows it there only
             self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
@@ -56,6 +60,8 @@ class SignalHook(Hook):
     def _receive(self, number: int, frame) -> None:
         if not self._received:
             self._received, self._since = number, time.monotonic()
+            if self._is_main:
+                os.write(2, _STOPPING)  # not by the logger, in whose code the signal may come
         elif time.monotonic() - self._since > SAME_SECONDS:
             self._restore()
             os.kill(os.getpid(), number)

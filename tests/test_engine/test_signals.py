@@ -58,6 +58,23 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path, unhandled, number, 
     torch.testing.assert_close(*states, rtol=0, atol=0)
 
 
+def test_a_signal_is_answered_at_once_and_the_end_says_how_to_resume(tmp_path, capfd):
+    class Look(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if runner.iter + 1 == 8:
+                self.seen = capfd.readouterr().err
+
+    look = Look()
+    with pytest.raises(RunStopped):
+        hooks = [Send({8: signal.SIGINT}), look]
+        settings = dict(default_hooks=default_hooks(), log_level='WARNING')
+        make_runner(tmp_path, hooks=hooks, **settings).train()
+    (line,) = look.seen.split('\n')[1:2]
+    assert line.startswith('Stopping: a checkpoint is saved after this iteration')
+    out = capfd.readouterr().out
+    assert 'iter_8.pth. To continue, run the same command with --resume.' in out
+
+
 def test_a_run_stops_after_a_step_of_the_optimizer(tmp_path, unhandled):
     wrapper = dict(accumulative_counts=4, optimizer=dict(type='AdamW', lr=0.1))
     with pytest.raises(RunStopped):
