@@ -51,13 +51,15 @@ def test_the_wheel_requires_openmmlab_packages_only_as_extras(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (path,) = (name for name in archive.namelist() if name.endswith('METADATA'))
         metadata = email.message_from_bytes(archive.read(path))
-    assert {'maintained', 'upstream', 'tests'} <= set(metadata.get_all('Provides-Extra'))
+    extras = {'maintained', 'upstream', 'tests', 'tensorboard'}
+    assert extras <= set(metadata.get_all('Provides-Extra'))
     names = {}
     for line in metadata.get_all('Requires-Dist'):
         requirement, _, extra = line.partition(' extra == ')
         names.setdefault(extra.strip('"\''), []).append(re.match(r'[\w-]+', requirement)[0])
     assert {'torch', 'numpy', 'timm'} <= set(names[''])
     assert not [name for name in names[''] if name.startswith(('mm', 'onedl'))]
+    assert names['tensorboard'] == ['tensorboard']
     assert len(names['maintained']) == len(names['upstream']) == 5
     assert all(name.startswith('onedl-mm') for name in names['maintained'])
     assert all(name.startswith('mm') for name in names['upstream'])

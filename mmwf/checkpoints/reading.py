@@ -13,7 +13,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmwf.errors import UserError
+from mmwf.errors import UserError, did_you_mean
 
 from .download import fetch, is_url
 from .integrity import check_digest, describe_damage
@@ -158,8 +158,13 @@ def check_checkpoint(path: str) -> None:
     Raises:
         UserError: If it does not exist.
     """
-    if '://' not in path and not Path(path).expanduser().is_file():
-        raise UserError(f'There is no checkpoint {path} (looked at {Path(path).absolute()}).')
+    file = Path(path).expanduser()
+    if '://' not in path and not file.is_file():
+        others = (p.name for p in file.parent.glob('*') if p.suffix in ('.pth', '.safetensors'))
+        raise UserError(
+            f'There is no checkpoint {path} (looked at {file.absolute()}).'
+            + did_you_mean(file.name, others)
+        )
 
 
 def load_from_local(filename, map_location=None):

@@ -39,9 +39,18 @@ COMMANDS = {
     'imagenet-to-latents': 'encode an image folder with a VAE, for latent diffusion',
 }
 
+_INTERRUPTED = (
+    'error: Interrupted (Ctrl-C). If a training has saved a checkpoint in its work dir, the same '
+    'command with --resume continues from there.'
+)
+
 
 def run_main(main: Callable[[], object]) -> None:
-    """Runs a ``main``; on a :class:`UserError`, prints only its message and exits with code 1."""
+    """Runs a ``main``; on an error the user can fix, prints only a message and exits with code 1.
+
+    These are each :class:`UserError`, a full disk, and names and arguments in a config that do not
+    exist. After Ctrl-C the code is 130.
+    """
     logging.raiseExceptions = False  # else each line that a log file cannot take is a traceback
     code = 0
     try:
@@ -56,6 +65,14 @@ def run_main(main: Callable[[], object]) -> None:
         if error.errno not in FULL_OR_READ_ONLY:
             raise
         sys.exit(f'error: Cannot write {error.filename or "a file"}: {error.strerror}.')
+    except KeyboardInterrupt:
+        print(_INTERRUPTED, file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:  # of any type: those of building what a config describes
+        message = import_module('mmwf.engine.build_errors').explain_build_error(error)
+        if message is None:
+            raise
+        sys.exit(f'error: {message}')
     if torch.distributed.is_initialized():
         # Reference cycles in the Runner also hold the group. As long as it exists, gloo's threads
         # run, and abort the process if they need the interpreter after its shutdown.

@@ -8,6 +8,22 @@ from mmwf.engine.config import compile_backbone, load_config
 from mmwf.engine.device import choose_device
 
 
+class Options(DictAction):
+    """MMEngine's ``KEY=VALUE ...``, with a message instead of a traceback for other texts."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Parses the options.
+
+        Raises:
+            SystemExit: If one is not ``KEY=VALUE``, or its brackets do not match.
+        """
+        for value in values:
+            try:
+                super().__call__(parser, namespace, [value], option_string)
+            except (ValueError, AssertionError):
+                parser.error(f'{option_string}: expected KEY=VALUE, got {value!r}')
+
+
 def add_config_arguments(parser: argparse.ArgumentParser, example: str) -> None:
     """Adds ``config`` and ``--cfg-options``.
 
@@ -19,7 +35,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, example: str) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Options,
         metavar='KEY=VALUE',
         help=f'override settings of the config, e.g. {example}',
     )

@@ -15,7 +15,9 @@ from mmwf.checkpoints import check_checkpoint
 from mmwf.checkpoints.download import fetch
 from mmwf.datasets.checks import check_coco, check_data
 from mmwf.engine.config import default_work_dir
+from mmwf.engine.config_checks import check_config
 from mmwf.engine.run import set_up_run
+from mmwf.engine.work_dir import check_writable
 from mmwf.errors import UserError
 from mmwf.evaluation.protocol import describe_test
 
@@ -122,7 +124,9 @@ def main(argv: list[str] | None = None) -> dict:
         raise UserError('--show-dir draws a single view of each image; omit --tta, or --show-dir.')
     cfg = read_config(args)
     cfg.work_dir = default_work_dir(cfg, args.config, args.work_dir)
+    check_writable(cfg.work_dir)
     check_checkpoint(args.checkpoint)
+    check_config(cfg)
     check_data(cfg, ('test_dataloader', 'bank_dataloader'))
     check_coco(cfg, ('test_dataloader',))
     cfg.load_from, cfg.resume = args.checkpoint, False

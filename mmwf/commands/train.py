@@ -10,8 +10,9 @@ from mmengine.logging import print_log
 from mmwf.checkpoints import check_checkpoint, find_newest, is_pretrained
 from mmwf.datasets.checks import SAMPLE, check_datasets
 from mmwf.engine.config import default_work_dir
+from mmwf.engine.config_checks import check_config, check_model
 from mmwf.engine.run import set_up_run
-from mmwf.engine.work_dir import check_unused, lock_work_dir
+from mmwf.engine.work_dir import check_unused, check_writable, lock_work_dir
 from mmwf.errors import UserError
 from mmwf.processes import is_first_process
 
@@ -150,7 +151,10 @@ def main(argv: list[str] | None = None) -> None:
     if not cfg.get('train_dataloader'):
         raise UserError(f'{args.config} has no train_dataloader: there is nothing to train.')
     apply_args(cfg, args)
+    check_writable(cfg.work_dir)
+    check_config(cfg)
     check_pretrained_backbone(cfg)
+    check_model(cfg)
     check_datasets(cfg, ('train_dataloader', 'val_dataloader'), max_images=SAMPLE)
     if is_first_process(args.launcher):
         lock_work_dir(cfg.work_dir)  # before the log and the config are written to it

@@ -1,12 +1,17 @@
 """Reading config files."""
 
+import ast
+import os
+import traceback
 from pathlib import Path
 
 import yaml
 from mmengine.config import Config
 
 from mmwf.config_files import find_config
-from mmwf.errors import UserError
+from mmwf.errors import UserError, did_you_mean
+
+from .config_checks import check_options
 
 
 def load_config(path: str | Path, options: dict | None = None) -> Config:
@@ -17,21 +22,52 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         options: New values by dotted key, e.g. ``{'optim_wrapper.optimizer.lr': 1e-3}``.
 
     Raises:
-        UserError: If there is no such file, or it is neither ``.py`` nor plain YAML or JSON.
+        UserError: If there is no such file, it cannot be read, or it has no place for an option.
     """
     file = find_config(path)
     try:
         cfg = Config.fromfile(file)
+    except UserError:
+        raise
     except Exception as error:  # of any type, since a .py config is a program
         if file.suffix == '.py' and not isinstance(error, yaml.YAMLError):
-            raise
+            raise UserError(_describe_failure(file, error)) from error
         raise UserError(
             f'Cannot read the config {file}: {error}\nExpected a .py config, or a .yaml, .yml or '
             '.json file of plain values.'
         ) from error
     if options:
+        check_options(cfg, options)
         cfg.merge_from_dict(options)
     return cfg
+
+
+def _describe_failure(file: Path, error: Exception) -> str:
+    """Says in which file, the config or one of its bases, and in which line it is wrong."""
+    sources, line = [str(file)], None
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        if code.co_name in ('_file2dict', '_is_lazy_import', '_parse_lazy_import'):
+            sources.append(frame.f_locals['filename'])
+            line = None
+        elif code.co_filename == sources[-1]:
+            line = number
+    source = os.path.normpath(sources[-1])
+    if isinstance(error, FileNotFoundError) and not os.path.exists(source):
+        children = [path for path in sources if os.path.normpath(path) != source]
+        others = (path.name for path in Path(source).parent.glob('*.py'))
+        hint = did_you_mean(Path(source).name, others)
+        return f'{children[-1]} inherits from {source}, which does not exist.{hint}'
+    while isinstance(error, ImportError) and isinstance(error.__context__, ImportError):
+        error = error.__context__  # the first one says what is missing, MMEngine's lists sys.path
+    message = f'{type(error).__name__}: {error}'
+    if isinstance(error, SyntaxError):
+        try:
+            ast.parse(Path(source).read_text())
+        except SyntaxError as found:  # with the line, which MMEngine's has not
+            line, message = found.lineno, f'{found.msg}: {(found.text or "").strip()}'
+    place = source if line is None else f'{source}, line {line}'
+    return f'Cannot read the config {place}: {message.splitlines()[0]}'
 
 
 def compile_backbone(cfg: Config) -> None:

@@ -65,6 +65,23 @@ def lock_work_dir(work_dir: str | Path) -> None:
     _HELD[folder] = file
 
 
+def check_writable(work_dir: str | Path) -> None:
+    """Checks that a work dir can be created or written, without creating it.
+
+    Raises:
+        UserError: If it cannot.
+    """
+    folder = Path(work_dir).absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        reason = 'may not be written' if folder.is_dir() else 'is not a folder'
+        raise UserError(
+            f'Cannot write to the work dir {work_dir}: {folder} {reason}. Choose another one with '
+            '--work-dir.'
+        )
+
+
 def unlock_work_dir(work_dir: str | Path) -> None:
     """Lets other runs into a work dir that this process has locked."""
     file = _HELD.pop(Path(work_dir).resolve(), None)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmwf.checkpoints import is_pretrained, load_pretrained_backbone
+from mmwf.errors import did_you_mean
 
 from ..arguments import MIN_EPS, check_images, check_number, check_sizes
 from ..layers import (
@@ -198,6 +199,7 @@ class WeightFormer(BaseModule):
             if name not in self.arch_zoo:
                 raise ValueError(
                     f'Expected arch to be one of {sorted(self.arch_zoo)} or a dict, got {arch!r}.'
+                    + did_you_mean(arch, self.arch_zoo)
                 )
             return self.arch_zoo[name]
         expected = {'embed_dims', 'depth', 'mlp_ratio'}

@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmwf.errors import UserError
+from mmwf.errors import UserError, did_you_mean
 from mmwf.registry import MODELS
 
 from ..arguments import check_number, check_sizes
@@ -161,6 +161,7 @@ class Denoiser(BaseModule):
             if arch not in self.arch_zoo:
                 raise ValueError(
                     f'Expected arch to be one of {sorted(self.arch_zoo)} or a dict, got {arch!r}.'
+                    + did_you_mean(arch, self.arch_zoo)
                 )
             return self.arch_zoo[arch]
         expected = {'embed_dims', 'depth', 'mlp_ratio'}
