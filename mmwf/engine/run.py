@@ -21,6 +21,14 @@ def _is_relevant(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(noise)
 
 
+def _drop_disabled_hooks(cfg: Config) -> None:
+    """Removes the default hooks that are None: MMEngine accepts None for its own only."""
+    own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+    hooks = cfg.get('default_hooks') or {}
+    for name in [name for name, hook in hooks.items() if hook is None and name not in own]:
+        del hooks[name]
+
+
 def set_up_run(cfg: Config, launcher: str = 'none') -> Runner:
     """Adapts a config to the machine, starts the process group and builds the Runner.
 
@@ -32,6 +40,7 @@ def set_up_run(cfg: Config, launcher: str = 'none') -> Runner:
     """
     set_up_processes(cfg, launcher)
     import_task_library(cfg)
+    _drop_disabled_hooks(cfg)
     with quiet_build():
         runner = QuietRunner.from_cfg(cfg)
     runner.register_hook(ScreenHook())
