@@ -7,12 +7,13 @@ from pathlib import Path
 from types import FrameType
 
 from mmengine.hooks import CheckpointHook
-from mmengine.registry import Registry, build_from_cfg
+from mmengine.registry import Registry, build_from_cfg, build_scheduler_from_cfg
 from mmengine.runner import Runner
 
 import mmwf
 from mmwf.errors import did_you_mean
 
+_BUILDERS = (build_from_cfg.__code__, build_scheduler_from_cfg.__code__)
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _MISSING = re.compile(r'missing \d+ required (?:positional|keyword-only) arguments?: (.+)')
 
@@ -35,7 +36,8 @@ def keywords(cls: Callable) -> tuple[set[str], bool]:
         parameters = [p for p in inspect.signature(init).parameters.values() if p.name != 'self']
         found |= {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return found, init is own[0]
+            passes_all_on = cls.__module__.startswith('mmengine.optim.scheduler')
+            return found, init is own[0] or passes_all_on
     if issubclass(cls, CheckpointHook):  # its **kwargs are those of save_checkpoint
         return found | {*inspect.signature(Runner.save_checkpoint).parameters}, True
     return found, False
@@ -83,13 +85,15 @@ def explain_build_error(error: Exception) -> str | None:
     while traceback is not None:
         frames.append(traceback.tb_frame)
         traceback = traceback.tb_next
-    builds = [frame for frame in frames if frame.f_code is build_from_cfg.__code__]
+    builds = [frame for frame in frames if frame.f_code in _BUILDERS]
     if not builds:
         return None
     variables, last, message = builds[-1].f_locals, frames[-1], str(error)
-    cls, arguments = variables.get('obj_cls'), variables.get('args') or {}
+    cls = variables.get('obj_cls', variables.get('scheduler_cls'))
+    arguments = variables.get('args') or {}
     if isinstance(error, KeyError) and last is builds[-1]:
-        name, registry = variables.get('obj_type'), variables['registry']
+        name = variables.get('obj_type', variables.get('scheduler_type'))
+        registry = variables['registry']
         if isinstance(name, str):
             return describe_unknown(name, registry)
         return f'A {registry.name} needs a type; it has {", ".join(variables["cfg"]) or "nothing"}.'

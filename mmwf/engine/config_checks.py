@@ -1,19 +1,23 @@
 """Mistakes in configs and ``--cfg-options``, found before data and model are loaded."""
 
 import inspect
+import logging
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from importlib.util import find_spec
 
 from mmengine import registry
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope, Registry
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmwf.datasets.checks import LOADERS
 from mmwf.errors import UserError, did_you_mean
-from mmwf.libraries import import_task_library, quiet_build
+from mmwf.libraries import import_task_library
 
 from .build_errors import describe_unknown, explain_build_error, keywords
 
@@ -36,6 +40,8 @@ _PLACES: dict[str, Registry] = {
     'visualizer': registry.VISUALIZERS,
     'visualizer.vis_backends.*': registry.VISBACKENDS,
     'train_cfg': registry.LOOPS,
+    'param_scheduler': registry.PARAM_SCHEDULERS,
+    'param_scheduler.*': registry.PARAM_SCHEDULERS,
     'val_evaluator': registry.METRICS,
     'test_evaluator': registry.METRICS,
     'val_evaluator.*': registry.METRICS,
@@ -196,6 +202,8 @@ def _check_arguments(path: str, settings: dict, kind: Registry) -> None:
     """Checks the type of an entry, and its arguments if the class lists all it takes."""
     settings = dict(settings)
     scope, name = settings.pop('_scope_', None), settings.pop('type', None)
+    if kind is registry.PARAM_SCHEDULERS:
+        settings.pop('convert_to_iter_based', None)
     if path == 'train_cfg' and name is None:
         name = 'EpochBasedTrainLoop' if settings.pop('by_epoch', None) else 'IterBasedTrainLoop'
     if not isinstance(name, str):
@@ -220,6 +228,20 @@ def _check_hooks(cfg: Config) -> None:
             raise UserError(f'default_hooks.{name} has no type.{did_you_mean(name, others)}')
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Hides messages and warnings: they come again when the Runner builds the model."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def check_model(cfg: Config) -> None:
     """Builds the model once, without its weights, to find mistakes before data are read.
 
@@ -235,7 +257,7 @@ def check_model(cfg: Config) -> None:
     import_task_library(cfg)
     scope = cfg.get('default_scope') or 'mmengine'
     try:
-        with quiet_build(), DefaultScope.overwrite_default_scope(scope):
+        with _silence(), DefaultScope.overwrite_default_scope(scope):
             MODELS.build(settings)
     except Exception as error:  # of any type
         if message := explain_build_error(error):

@@ -22,6 +22,7 @@ _FOR_THE_FILE = re.compile(
     r'|paramwise_options -- '
     r'|Exp name: '
     r'|Distributed training is not used, all SyncBatchNorm'
+    r'|Because batch augmentations are enabled, the data preprocessor'
     r'|Checkpoints will be saved to '
     r'|\S+ is skipped since its requires_grad=False'
 )

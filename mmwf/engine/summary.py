@@ -122,7 +122,7 @@ def describe_training(runner) -> str:
         precision=_precision(runner),
         optimizer=_optimizer(runner),
         schedule=_schedule(runner),
-        log=runner.logger.log_file or runner.log_dir,
+        log=f'{runner.log_dir}/{runner.timestamp}.log',
     )
     return _join(f'Training in {runner.work_dir}:', lines)
 
@@ -138,6 +138,6 @@ def describe_testing(runner) -> str:
         weights=_weights(runner),
         test=_data(runner.test_dataloader),
         device=_device(runner),
-        log=runner.logger.log_file or runner.log_dir,
+        log=f'{runner.log_dir}/{runner.timestamp}.log',
     )
     return _join('Testing:', lines)

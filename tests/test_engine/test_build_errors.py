@@ -1,8 +1,9 @@
 """Explaining errors of what is built from a config."""
 
 import pytest
+import torch
 from mmengine.config import Config
-from mmengine.registry import HOOKS, MODELS, Registry
+from mmengine.registry import HOOKS, MODELS, PARAM_SCHEDULERS, Registry
 
 from mmwf.commands import run_main
 from mmwf.engine.build_errors import explain_build_error, keywords
@@ -47,6 +48,18 @@ def test_wrong_names_and_values_are_explained():
         "Ball has no argument 'color' (got color='blue'). Did you mean colour?"
     )
     assert explain(type='Ball', size=-1) == 'Ball: Expected a positive size, got -1.'
+
+
+def test_schedules_that_are_converted_to_iterations_are_explained_too():
+    settings = dict(convert_to_iter_based=True, epoch_length=3, T_maxx=4, end=5)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    for name, expected in {
+        'CosineAnnealingLR': "CosineAnnealingLR has no argument 'T_maxx' (got T_maxx=4).",
+        'CosineAnealingLR': "There is no parameter scheduler 'CosineAnealingLR'.",
+    }.items():
+        with pytest.raises((TypeError, KeyError)) as error:
+            PARAM_SCHEDULERS.build(dict(settings, type=name, optimizer=optimizer))
+        assert explain_build_error(error.value).startswith(f'{expected} Did you mean ')
 
 
 def test_errors_of_the_code_are_not():
