@@ -90,9 +90,10 @@ def _check_path(cfg: Config, key: str) -> None:
         path = '.'.join(parts[:i])
         if isinstance(node, list):
             if not part.isdigit() or int(part) >= len(node):
+                known = f'; expected {path}.0 to {path}.{len(node) - 1}' if node else ''
                 raise UserError(
-                    f'--cfg-options {key}: {path} is a list of {len(node)}; expected '
-                    f'{path}.0 to {path}.{len(node) - 1}, got {path}.{part}.'
+                    f'--cfg-options {key}: {path} is a list of {len(node)}{known}, got '
+                    f'{path}.{part}.'
                 )
             node = node[int(part)]
         elif isinstance(node, (dict, Config)):
@@ -151,13 +152,17 @@ def _check_number(name: str, settings: dict, key: str, least: int) -> None:
 
 
 def _check_lengths(cfg: Config) -> None:
+    settings = dict(cfg.get('train_cfg') or {})
     for key in ('max_epochs', 'max_iters', 'val_interval'):
-        _check_number('train_cfg', cfg.get('train_cfg') or {}, key, least=1)
+        if isinstance(settings.get(key), float) and settings[key].is_integer():
+            settings[key] = int(settings[key])  # as in train_cfg.max_iters=1e4
+        _check_number('train_cfg', settings, key, least=1)
 
 
 def _check_tensorboard(cfg: Config) -> None:
     backends = (cfg.get('visualizer') or {}).get('vis_backends') or []
-    wanted = any(str(backend.get('type')).endswith('TensorboardVisBackend') for backend in backends)
+    types = [str(backend.get('type')) for backend in backends if isinstance(backend, dict)]
+    wanted = any(name.endswith('TensorboardVisBackend') for name in types)
     if wanted and find_spec('tensorboard') is None:
         raise UserError(
             'visualizer.vis_backends has TensorboardVisBackend, but the package tensorboard is not '

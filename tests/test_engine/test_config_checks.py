@@ -12,7 +12,7 @@ from mmwf.commands import main, test, train
 from mmwf.commands._common import read_config
 from mmwf.engine import config_checks
 from mmwf.engine.config import load_config
-from mmwf.engine.config_checks import check_config, check_model
+from mmwf.engine.config_checks import check_config, check_model, check_options
 from mmwf.errors import UserError
 
 CLASSIFIER = 'configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py'
@@ -84,6 +84,19 @@ def test_a_mistake_in_a_detector_is_one_line(option, message, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     error = error_of(['train', DETECTOR, '--cfg-options', NO_WEIGHTS, option], monkeypatch)
     assert re.fullmatch(f'error: .*{message}.*', error), error
+
+
+def test_lengths_may_be_written_as_powers_of_ten():
+    cfg = load_config(DETECTOR, {'train_cfg.max_iters': 1e4})
+    check_config(cfg)
+    cfg.train_cfg.max_iters = 1.5
+    with pytest.raises(UserError, match=r'max_iters to be an integer from 1, got 1\.5'):
+        check_config(cfg)
+
+
+def test_an_index_into_an_empty_list_is_an_error():
+    with pytest.raises(UserError, match=r'custom_hooks is a list of 0, got custom_hooks\.0\.$'):
+        check_options(Config(dict(custom_hooks=[])), {'custom_hooks.0.type': 'EMAHook'})
 
 
 def test_an_option_without_a_value_is_one_line(capsys):
