@@ -195,7 +195,7 @@ def test_a_subset_is_chosen_by_the_indices_of_the_dataset(knn, probe, tmp_path):
 
 
 def test_missing_training_images_are_an_error_before_testing(knn, probe, tmp_path):
-    with pytest.raises(UserError, match=r'bank_dataloader expects \S+/elsewhere.*\n.*ImageNet'):
+    with pytest.raises(UserError, match=r'bank_dataloader expects \S+/elsewhere.*\nPut the data'):
         test_tool.main(
             [str(knn), str(probe / 'epoch_1.pth'), '--work-dir', str(tmp_path),
              '--cfg-options', 'bank_dataloader.dataset.data_prefix=elsewhere']
