@@ -213,5 +213,5 @@ def test_slurm_ends_with_the_message_of_a_mistake(config, slurm, tmp_path):
     nowhere = 'train_dataloader.dataset.data_root=nowhere'
     arguments = 'all', 'job', config, *half_the_batch(tmp_path), nowhere
     log = run('bash', 'tools/slurm_train.sh', *arguments, code=1, **slurm)
-    assert 'tools/dataset_converters/digits.py' in log
+    assert 'Put the data there, or set train_dataloader.dataset.data_root' in log
     assert 'Traceback' not in log
