@@ -10,9 +10,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import Registry, build_from_cfg, build_scheduler_from_cfg
 from mmengine.runner import Runner
 
-import mmwf
 from mmwf.errors import did_you_mean
 
+_PACKAGE = Path(__file__).parents[1]
 _BUILDERS = (build_from_cfg.__code__, build_scheduler_from_cfg.__code__)
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _MISSING = re.compile(r'missing \d+ required (?:positional|keyword-only) arguments?: (.+)')
@@ -67,8 +67,8 @@ def describe_unknown(name: str, registry: Registry) -> str:
 
 def _is_checked_by(frame: FrameType) -> bool:
     """Whether an error is raised on purpose: in a constructor, or anywhere in mmwf."""
-    folder = str(Path(mmwf.__file__).parent)
-    return frame.f_code.co_name == '__init__' or frame.f_code.co_filename.startswith(folder)
+    is_ours = Path(frame.f_code.co_filename).is_relative_to(_PACKAGE)
+    return frame.f_code.co_name == '__init__' or is_ours
 
 
 def explain_build_error(error: Exception) -> str | None:
