@@ -136,8 +136,6 @@ def test_the_pipelines_are_mmsegs_for_ade20k():
     theirs = Config.fromfile(bases / 'datasets/ade20k.py')
     for split in ('train', 'test'):
         ours, expected = (deepcopy(c[f'{split}_pipeline']) for c in (cfg, theirs))
-        assert ours[0].pop('type') == 'mmwf.LoadImageFromFile'
-        assert expected[0].pop('type') == 'LoadImageFromFile'
         for step in expected:
             step.pop('reduce_zero_label', None)  # set in the dataset
         assert ours == expected
@@ -449,8 +447,7 @@ def test_two_processes_train_without_a_gpu_despite_sync_bn(config, tmp_path):
         log = run(*command, '--work-dir', tmp_path, '--out', out, '--show-dir', out.with_suffix(''))
         results.append(read_metrics(out))
     assert results[0] == results[1]
-    assert 'only the first of 2 processes draws' in log
-    assert [len(list((tmp_path / folder).iterdir())) for folder in '01'] == [4, 2]
+    assert [len(list((tmp_path / folder).iterdir())) for folder in '01'] == [4, 4]
 
 
 def test_sync_bn_is_replaced_everywhere(monkeypatch):
