@@ -41,6 +41,7 @@ setup(
     install_requires=read_requirements('runtime.txt'),
     # No OpenMMLab package is required, so that pip touches none of those that are installed.
     extras_require={
-        name: read_requirements(f'{name}.txt') for name in ('maintained', 'upstream', 'tests')
+        name: read_requirements(f'{name}.txt')
+        for name in ('maintained', 'upstream', 'export', 'tests')
     },
 )

@@ -21,6 +21,7 @@ COMMANDS = {
     'train': 'train the model of a config',
     'test': 'compute the metrics of a trained model',
     'sample': 'sample images from a trained diffusion model',
+    'export': 'export a trained model to ONNX or torch.export',
     'quickstart': 'train and test small models on included data',
     'check-dataset': 'check that the data of a config fit its model',
     'check-gpu': 'check numerics, training, launchers and speed on this machine',

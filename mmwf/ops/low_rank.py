@@ -23,7 +23,7 @@ class LowRank(NamedTuple):
     def dense(self) -> Tensor:
         """Returns the update, (B, C, D)."""
         # Not matmul, which returns a transposed view.
-        return torch.bmm(self.left.T.expand(len(self.right), -1, -1), self.right)
+        return torch.bmm(self.left.T.expand(self.right.shape[0], -1, -1), self.right)
 
     def add_to(self, weight: Tensor) -> Tensor:
         """Returns a weight (C, D) plus the update, (B, C, D)."""
