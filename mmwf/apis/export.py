@@ -136,8 +136,10 @@ def trace(module: nn.Module, images: Tensor, dynamic: bool = False) -> ExportedP
             return program.run_decompositions({})  # without autocast, which cannot be saved
     except Exception as error:  # of any type
         reason = ' '.join(str(error).split())[:300]
-        kind = 'for all sizes ' * dynamic
-        raise UserError(f'torch.export cannot trace this model {kind}here: {reason}') from error
+        kind = ' for all sizes (torch 2.11 is tested, 2.6 cannot)' * dynamic
+        raise UserError(
+            f'torch.export of torch {torch.__version__} cannot trace this model{kind}: {reason}'
+        ) from error
 
 
 def to_onnx(
