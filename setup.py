@@ -42,6 +42,6 @@ setup(
     # No OpenMMLab package is required, so that pip touches none of those that are installed.
     extras_require={
         name: read_requirements(f'{name}.txt')
-        for name in ('maintained', 'upstream', 'tests', 'tensorboard')
+        for name in ('maintained', 'upstream', 'export', 'tensorboard', 'tests')
     },
 )

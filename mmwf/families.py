@@ -45,7 +45,7 @@ def _installed(names: Iterable[str]) -> list[Distribution]:
     return found
 
 
-def _by_family() -> dict[str, list[Distribution]]:
+def installed_families() -> dict[str, list[Distribution]]:
     """Finds the installed distributions of each family."""
     return {
         extra: _installed(name for names in family.values() for name in names)
@@ -82,7 +82,7 @@ def require(*packages: str) -> None:
     if not missing:
         return
     # In the family that is there; without one, either.
-    extras = [extra for extra, found in _by_family().items() if found]
+    extras = [extra for extra, found in installed_families().items() if found]
     if extras:
         names = ' '.join(FAMILIES[extras[0]].get(name, (name,))[0] for name in missing)
         # mmdet 3.3.0 and mmseg 1.2.2, upstream's newest, refuse mmcv 2.2.
@@ -97,7 +97,7 @@ def require(*packages: str) -> None:
 
 def warn_if_mixed() -> None:
     """Warns if both families are installed, with the commands that mend it."""
-    found = _by_family()
+    found = installed_families()
     if not all(found.values()):
         return
     lists = (', '.join(f'{d.name} {d.version}' for d in family) for family in found.values())

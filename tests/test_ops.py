@@ -25,7 +25,7 @@ def run_with_gradients(backend, function, inputs, **kwargs):
 
 def assert_backends_agree(function, inputs, **kwargs):
     references = run_with_gradients('naive', function, inputs, **kwargs)
-    for backend in ('plain', 'eager'):
+    for backend in ('plain', 'eager', 'portable'):
         results = run_with_gradients(backend, function, inputs, **kwargs)
         for actual, expected in zip(results, references, strict=True):
             assert expected.abs().max() > 0
@@ -367,7 +367,7 @@ def test_the_current_backend_is_called(monkeypatch):
 
 
 def test_an_unknown_backend_is_rejected_with_the_known_ones():
-    with pytest.raises(ValueError, match="'eager', 'naive', 'plain', 'triton'.*'fast'"):
+    with pytest.raises(ValueError, match="'eager', 'naive', 'plain', 'portable', 'triton'.*'fast'"):
         ops.set_backend('fast')
     assert ops.get_backend() == 'eager'
 

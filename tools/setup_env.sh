@@ -21,7 +21,7 @@ _mmwf_setup() {
   [ "$family" = maintained ] || suffix=-$family
   venv=$root/.venv$suffix constraints=$root/requirements/constraints$suffix.txt
   MMWF_PYTHON=$venv/bin/python
-  wanted=$(cat "$root"/requirements/{runtime,tests,"$family"}.txt "$constraints" "$root"/setup.py \
+  wanted=$(cat "$root"/requirements/{runtime,export,tests,"$family"}.txt "$constraints" "$root"/setup.py \
     "$root"/tools/setup_env.sh | cksum)
   stamp=$venv/.mmwf-setup-done
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$root $wanted" ] && "$venv/bin/python" -c '' 2>/dev/null; then
@@ -42,7 +42,7 @@ _mmwf_setup() {
   "$venv/bin/python" -m pip install -q --progress-bar off setuptools wheel || return 1
   "$venv/bin/python" -m pip install --progress-bar off \
     -r "$root/requirements/runtime.txt" -r "$root/requirements/$family.txt" \
-    -r "$root/requirements/tests.txt" \
+    -r "$root/requirements/export.txt" -r "$root/requirements/tests.txt" \
     | grep --line-buffered -E '^(Collecting|Installing|Building) ' | cut -c1-160
   [ "${PIPESTATUS[0]}" -eq 0 ] || return 1
   # The packages above require the build of OpenCV that needs libGL, which servers lack. The headless

@@ -142,8 +142,10 @@ def make_step(model: nn.Module, images: Tensor, settings: Settings) -> Callable[
     return step
 
 
-def _measure(build: Callable[[], nn.Module], size: int, settings: Settings) -> Iterator[float]:
-    """Yields the peak memory of a model in MiB, then seconds per run without end."""
+def _measure(
+    build: Callable[[], nn.Module], size: int, settings: Settings
+) -> Iterator[float | None]:
+    """Yields the peak memory of a model in MiB or None, then seconds per run without end."""
     device = settings.device
     model = build().to(device)
     images = torch.randn(settings.batch_size, 3, size, size, device=device)
@@ -151,7 +153,10 @@ def _measure(build: Callable[[], nn.Module], size: int, settings: Settings) -> I
     step()  # warm-up and compilation
     runs = max(1, round(settings.seconds / seconds_per_run(step, 1, device)))
     held = [*model.parameters(), *model.buffers(), images]
-    yield peak_memory_mib(step, sum(tensor.nbytes for tensor in held), device)
+    if getattr(model, 'memory_is_unknown', False):
+        yield None
+    else:
+        yield peak_memory_mib(step, sum(tensor.nbytes for tensor in held), device)
     while True:
         step()  # re-warms the caches
         yield seconds_per_run(step, runs, device)
@@ -244,7 +249,8 @@ def measure(
 
     Returns:
         For each model ``model`` (its name), ``size``, ``images_per_second`` (median of the turns),
-        ``memory_per_image_mib`` (peak memory, including weights, divided by the batch size),
+        ``memory_per_image_mib`` (peak memory, including weights, divided by the batch size; not of
+        modules with ``memory_is_unknown = True``, which allocate it outside of PyTorch),
         ``seconds`` (per run, for each turn), and ``speed_ratio`` and ``memory_ratio`` to the first
         model. If memory runs out, ``error`` instead of the measurements.
 
@@ -298,7 +304,8 @@ def measure_jobs(
         else:
             batch_size = jobs[name][1].batch_size
             row['images_per_second'] = batch_size / statistics.median(seconds[name])
-            row['memory_per_image_mib'] = memory[name] / batch_size
+            if memory[name] is not None:
+                row['memory_per_image_mib'] = memory[name] / batch_size
             row['seconds'] = seconds[name]
         rows.append(row)
     return rows
@@ -317,4 +324,6 @@ def add_ratios(rows: list[dict]) -> None:
         if 'error' not in row:
             pairs = zip(first['seconds'], row['seconds'], strict=True)
             row['speed_ratio'] = statistics.median(a / b for a, b in pairs)
-            row['memory_ratio'] = row['memory_per_image_mib'] / first['memory_per_image_mib']
+            key = 'memory_per_image_mib'
+            if key in row and key in first:
+                row['memory_ratio'] = row[key] / first[key]

@@ -10,6 +10,8 @@ import torch
 
 from mmwf.analysis.named_models import NAMED, build_named, check_name
 from mmwf.analysis.throughput import COMPILED, DTYPES, MODES, Settings, describe_machine, measure
+from mmwf.apis.exported import require_onnx
+from mmwf.apis.onnx_backbone import build_onnx
 from mmwf.engine.device import choose_device
 from mmwf.errors import UserError
 from mmwf.families import describe
@@ -23,6 +25,8 @@ DEFAULT_MODELS = (
     'deit-tiny',
     'weightformer-tiny',
 )
+#: Prefix of models that onnxruntime runs.
+ONNX = 'onnx:'
 DEFAULT_SIZES = (224, 384, 512, 768, 1024, 1248)
 
 
@@ -53,7 +57,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=DEFAULT_MODELS,
         metavar='MODEL',
         help=f'{", ".join(NAMED)}, timm:NAME, timm-plain:NAME (without fused attention) or a '
-        'config file; compiled: before one of these compiles it (default: '
+        'config file; compiled: before one of these compiles it, onnx: runs it in onnxruntime on '
+        'the CPU, whose memory is not measured (default: '
         f'{" ".join(DEFAULT_MODELS)})',
     )
     parser.add_argument(
@@ -109,13 +114,21 @@ def main(argv: list[str] | None = None) -> None:
             f'{" ".join(map(str, args.sizes))}, {args.batch_size} and {args.turns}.'
         )
     for name in args.models:
-        check_name(name.removeprefix(COMPILED))
+        check_name(name.removeprefix(ONNX if name.startswith(ONNX) else COMPILED))
     labels = [Path(name).stem if name.endswith('.py') else name for name in args.models]
     if len(set(labels)) < len(labels):  # configs with the same name in several folders
         labels = args.models
     device = args.device if args.device != 'auto' else 'cpu'
     if args.device == 'auto' and torch.cuda.is_available():
         device = 'cuda'
+    if any(name.startswith(ONNX) for name in args.models):
+        require_onnx('onnx', 'onnxscript', 'onnxruntime')
+        if (device, args.dtype, args.mode, args.compile) != ('cpu', 'fp32', 'forward', False):
+            raise UserError(
+                'Expected --device cpu --dtype fp32 --mode forward without --compile for models in '
+                f'onnxruntime, got {device}, {args.dtype}, {args.mode}'
+                f'{" and --compile" * args.compile}.'
+            )
     settings = Settings(
         device=device,
         dtype=args.dtype,
@@ -140,7 +153,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     for size in args.sizes:
         models = {
-            label: partial(build_named, name.removeprefix(COMPILED), size)
+            label: partial(build_onnx, name.removeprefix(ONNX), size)
+            if name.startswith(ONNX)
+            else partial(build_named, name.removeprefix(COMPILED), size)
             for label, name in zip(labels, args.models, strict=True)
         }
         rows = measure(models, size, settings)

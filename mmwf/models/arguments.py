@@ -36,7 +36,7 @@ def check_images(x: Tensor, channels: int) -> None:
     Raises:
         ValueError: If they are not.
     """
-    is_batch = isinstance(x, Tensor) and x.dim() == 4 and x.shape[1] == channels and min(x.shape)
+    is_batch = isinstance(x, Tensor) and x.dim() == 4 and x.shape[1] == channels and all(x.shape)
     if not is_batch or not x.is_floating_point():
         got = f'{tuple(x.shape)}, {x.dtype}' if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(

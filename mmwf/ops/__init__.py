@@ -2,8 +2,9 @@
 
 Each public function checks shapes and calls the current backend: ``'eager'`` (the default),
 ``'plain'`` (batched PyTorch, as simple as possible), ``'naive'`` (a loop over images, the reference
-in tests) or ``'triton'`` (fused kernels; on a GPU: not run). A new backend is a module with
-functions of the same names and one entry in ``BACKENDS``; layers and state dicts do not change.
+in tests), ``'portable'`` (for exported models) or ``'triton'`` (fused kernels; on a GPU: not run).
+A new backend is a module with functions of the same names and one entry in ``BACKENDS``; layers and
+state dicts do not change.
 Without ``normalize_low_rank`` or the functions of ``composed.py``, they are composed of others.
 """
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from mmwf.errors import UserError
 
-from . import composed, eager, naive, plain
+from . import composed, eager, naive, plain, portable
 from .low_rank import LowRank, dense
 
 __all__ = [
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 #: ``'triton'`` is added when it is first chosen, since Triton does not exist for all systems.
-BACKENDS = {'naive': naive, 'plain': plain, 'eager': eager}
+BACKENDS = {'naive': naive, 'plain': plain, 'eager': eager, 'portable': portable}
 _current = 'eager'
 
 

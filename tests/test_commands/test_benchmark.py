@@ -6,10 +6,13 @@ import mmpretrain
 import pytest
 import timm
 import torch
+from torch.testing import assert_close
 
 from mmwf.analysis.throughput import Settings
+from mmwf.apis.onnx_backbone import OnnxBackbone
 from mmwf.commands import benchmark as tool
 from mmwf.errors import UserError
+from mmwf.models import WeightFormer
 
 
 def test_a_row_of_the_table_has_the_numbers_or_the_error():
@@ -46,6 +49,33 @@ def test_the_options_are_the_settings(tmp_path, monkeypatch):
     tool.main([*options.split(), '--sizes', '32', '--out', str(tmp_path / 'cost')])
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     assert used == [Settings(device, 'bf16', 'forward-backward', True, batch_size=2, turns=3)]
+
+
+@pytest.mark.parametrize(
+    'options', [['--mode', 'forward-backward'], ['--dtype', 'bf16'], ['--compile']]
+)
+def test_onnxruntime_runs_inference_in_fp32_only(options, monkeypatch):
+    monkeypatch.setattr(tool, 'measure', None)
+    with pytest.raises(UserError, match='Expected --device cpu --dtype fp32 --mode forward'):
+        tool.main(['onnx:weightformer-tiny', '--device', 'cpu', *options])
+
+
+@pytest.mark.slow
+def test_a_model_in_onnxruntime_is_measured_beside_others(tmp_path):
+    out = tmp_path / 'cost'
+    models = ['weightformer-tiny', 'onnx:weightformer-tiny']
+    tool.main([*models, '--device', 'cpu', '--sizes', '32', '--turns', '2', '--out', str(out)])
+    first, second = json.loads((tmp_path / 'cost.json').read_text())['results']
+    assert second['model'] == models[1] and len(second['seconds']) == 2
+    assert second['speed_ratio'] > 0 and 'memory_per_image_mib' not in second
+    assert first['memory_per_image_mib'] > 0
+
+
+def test_a_backbone_in_onnxruntime_computes_the_same():
+    backbone = WeightFormer(dict(embed_dims=16, depth=2, mlp_ratio=2)).eval()
+    model, images = OnnxBackbone(backbone), torch.randn(2, 3, 40, 48)
+    with torch.no_grad():
+        assert_close(model(images), backbone(images), rtol=0, atol=1e-5)
 
 
 def test_configs_with_the_same_name_get_different_labels(tmp_path, monkeypatch):

@@ -27,8 +27,11 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, in_channels, height, width) to (B, H, W, C)."""
-        height, width = x.shape[-2:]
-        pad_bottom, pad_right = -height % self.patch_size, -width % self.patch_size
+        # Exported for all sizes, it adds more, of which the stride drops what makes no whole patch.
+        pad_bottom, pad_right = (
+            -size % self.patch_size if isinstance(size, int) else self.patch_size - 1
+            for size in x.shape[-2:]
+        )
         if pad_bottom or pad_right:
             x = F.pad(x, (0, pad_right, 0, pad_bottom))
         return self.proj(x).permute(0, 2, 3, 1)

@@ -112,8 +112,8 @@ class SimpleFPN(BaseModule):
                 is smaller than 2 x 2.
         """
         maps = [inputs] if isinstance(inputs, Tensor) else inputs
-        smallest = min((*maps[0].shape[2:], 2)) if len(maps) == 1 else 0
-        if smallest < 2 or maps[0].shape[1] != self.in_channels:
+        is_large = len(maps) == 1 and all(size >= 2 for size in maps[0].shape[2:])
+        if not is_large or maps[0].shape[1] != self.in_channels:
             raise ValueError(
                 f'Expected one feature map (B, {self.in_channels}, H, W), got '
                 f'{[tuple(x.shape) for x in maps]}; H and W must be at least 2.'

@@ -1,0 +1,6 @@
+"""Diagnoses this environment; see --help."""
+
+from mmwf.commands import run
+
+if __name__ == '__main__':
+    run('doctor')
