@@ -36,6 +36,13 @@ placeholders.register()
 config_files.install()
 # ... and timm our models.
 libraries.after_import('timm.models', lambda: import_module('mmwf.timm_models'))
+# type='LoadImageFromFile' is ours in every library, so that their inferencers, which look for this
+# name, run on our configs.
+libraries.after_import('mmcv.transforms', lambda: import_module('mmwf.datasets.transforms'))
+libraries.after_import(
+    'mmpretrain.datasets.transforms',
+    lambda: import_module('mmwf.datasets.transforms').register_in_mmpretrain(),
+)
 
 
 def __getattr__(name: str):

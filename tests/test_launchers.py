@@ -124,7 +124,7 @@ def config(tmp_path_factory):
 _base_ = {str(LEAF)!r}
 model = dict(backbone=dict(arch=dict(embed_dims=16, depth=3, mlp_ratio=2)),
              head=dict(in_channels=16))
-pipeline = [dict(type='mmwf.LoadImageFromFile'), dict(type='PackInputs')]
+pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 train_dataloader = dict(batch_size=8, dataset=dict(data_root={data!r}, pipeline=pipeline))
 val_dataloader = dict(batch_size=8, dataset=dict(data_root={data!r}))
 test_dataloader = val_dataloader

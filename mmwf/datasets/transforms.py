@@ -2,6 +2,7 @@
 
 import cv2
 from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
+from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 
 from mmwf.errors import UserError
 from mmwf.registry import TRANSFORMS
@@ -9,9 +10,13 @@ from mmwf.registry import TRANSFORMS
 from .images import MAX_PIXELS, check_pixels
 
 
+@ROOT_TRANSFORMS.register_module(force=True)  # replaces mmcv's
 @TRANSFORMS.register_module()
 class LoadImageFromFile(MMCVLoadImageFromFile):
     """mmcv's LoadImageFromFile with an error that names the file, and a limit of its size.
+
+    Configs name it without a scope: the libraries' inferencers look for that name, and replace it
+    by their own loader, which uses this one. ``mmwf.LoadImageFromFile`` is the same.
 
     Args:
         max_pixels: Largest number of pixels of an image; None for any. Pillow, which reads the size
@@ -38,3 +43,10 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
             raise UserError(
                 f'Cannot read the image {results["img_path"]}: {reason}. Repair or remove the file.'
             ) from error
+
+
+def register_in_mmpretrain() -> None:
+    """Replaces mmcv's class in the registry of mmpretrain, which has its own entry for it."""
+    from mmpretrain.registry import TRANSFORMS as MMPRETRAIN_TRANSFORMS
+
+    MMPRETRAIN_TRANSFORMS.register_module(module=LoadImageFromFile, force=True)

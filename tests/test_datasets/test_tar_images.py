@@ -74,7 +74,7 @@ def test_images_and_labels_are_those_of_the_archive(tmp_path, monkeypatch, write
     if indexed:  # the second time, the archive is not listed again
         TarImages(**settings)
         monkeypatch.setattr(tarfile, 'open', None)
-    dataset = TarImages(pipeline=[dict(type='mmwf.LoadImageFromFile')], **settings)
+    dataset = TarImages(pipeline=[dict(type='LoadImageFromFile')], **settings)
     found = {(item['img'].tobytes(), item['gt_label']) for item in dataset}
     assert found == {(png(seed)[0].tobytes(), seed % 2) for seed in range(4)}
     assert {folders: NAMES, inner_archives: NAMES}.get(write) == dataset.CLASSES
@@ -134,7 +134,7 @@ def test_bad_lines_of_annotations_and_images_without_one_are_named(tmp_path):
 
 def test_an_archive_that_shrank_is_named(tmp_path):
     dataset = TarImages(
-        data_root=str(tmp_path), pipeline=[dict(type='mmwf.LoadImageFromFile')], **folders(tmp_path)
+        data_root=str(tmp_path), pipeline=[dict(type='LoadImageFromFile')], **folders(tmp_path)
     )
     os.truncate(tmp_path / 'a.tar', 600)
     with pytest.raises(UserError, match='a.tar ends after 88 of the .* bytes at 512'):

@@ -1,7 +1,7 @@
 # Semantic segmentation at 512 x 512 on a dataset in ADE20K's folders: resized by a factor of 0.5 to
 # 2, then cropped. A config sets data_root and the classes.
 train_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
@@ -10,7 +10,7 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
     dict(type='LoadAnnotations'),  # after Resize: the ground truth keeps its size
     dict(type='PackSegInputs'),
@@ -18,7 +18,7 @@ test_pipeline = [
 # For tools/test.py --tta: six sizes, each with and without a flip.
 tta_model = dict(type='SegTTAModel')
 tta_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[

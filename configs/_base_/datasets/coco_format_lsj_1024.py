@@ -3,7 +3,7 @@
 # data_root, the classes, and the evaluators' ann_file. The folders are those of
 # configs/detection/README.md.
 train_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='RandomResize', scale=(1024, 1024), ratio_range=(0.1, 2.0), keep_ratio=True),
@@ -20,7 +20,7 @@ train_pipeline = [
 ]
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 test_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(1024, 1024), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs', meta_keys=meta_keys),
@@ -28,7 +28,7 @@ test_pipeline = [
 # For tools/test.py --tta: two sizes, each with and without a flip.
 tta_meta_keys = (*meta_keys, 'flip', 'flip_direction')
 tta_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[

@@ -10,7 +10,7 @@ data/coco/annotations/panoptic_{train,val}2017/*.png (a symbolic link data/coco 
 }
 
 train_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='LoadPanopticAnnotations'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='RandomResize', scale=(1024, 1024), ratio_range=(0.1, 2.0), keep_ratio=True),
@@ -24,7 +24,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(1024, 1024), keep_ratio=True),
     dict(
         type='PackDetInputs',

@@ -7,13 +7,13 @@ data_help = {
 data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=False)
 
 train_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     # Handwriting varies in position and slant, and there are few scans.
     dict(type='RandomCrop', crop_size=32, padding=3),
     dict(type='Rotate', angle=10.0, prob=0.5, random_negative_prob=0.5, pad_val=0),
     dict(type='PackInputs'),
 ]
-test_pipeline = [dict(type='mmwf.LoadImageFromFile'), dict(type='PackInputs')]
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 
 train_dataloader = dict(
     batch_size=64,

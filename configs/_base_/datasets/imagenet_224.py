@@ -36,13 +36,13 @@ augmentation = [
     ),
 ]
 train_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='mmwf.RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
     *augmentation,
     dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     # To a square, ignoring the aspect ratio, as the released weights were tested.
     dict(type='Resize', scale=(256, 256), backend='pillow', interpolation='bicubic'),
     dict(type='CenterCrop', crop_size=224),

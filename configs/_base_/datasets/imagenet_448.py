@@ -2,13 +2,13 @@
 _base_ = 'imagenet_224.py'
 
 train_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='mmwf.RandomResizedCrop', scale=448, backend='pillow', interpolation='bicubic'),
     *_base_.augmentation,
     dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(512, 512), backend='pillow', interpolation='bicubic'),
     dict(type='CenterCrop', crop_size=448),
     dict(type='PackInputs'),

@@ -21,7 +21,7 @@ meta_keys = (
 )
 load_depth = dict(type='LoadDepthAnnotation', depth_rescale_factor=1e-3)  # to metres
 train_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     load_depth,
     dict(type='RandomFlip', prob=0.5),
     dict(type='RandomCrop', crop_size=(480, 480)),
@@ -29,7 +29,7 @@ train_pipeline = [
     dict(type='PackSegInputs', meta_keys=meta_keys),
 ]
 test_pipeline = [
-    dict(type='mmwf.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2000, 480), keep_ratio=True),
     load_depth,  # after Resize: the ground truth keeps its size
     dict(type='PackSegInputs', meta_keys=meta_keys),
