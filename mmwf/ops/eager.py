@@ -47,7 +47,7 @@ def _low_rank_linear(x, weight, delta, bias):
         return torch.baddbmm(bias, x, delta.add_to(weight))
     y, projected = F.linear(x, weight.T, bias), x @ delta.left.T
     right = delta.right.to(y.dtype)  # under autocast in fp32, and autocast skips baddbmm_
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or torch.jit.is_tracing():
         return torch.baddbmm(y, projected, right)
     return y.baddbmm_(projected, right)
 
@@ -107,7 +107,7 @@ def mlp(x, weight1, delta, bias1, weight2, bias2, approximate):
         hidden = F.linear(x, weight1.T, bias1)
     else:
         hidden = dynamic_linear(x, weight1, delta, bias1)
-    if torch.compiler.is_compiling():  # the compiler chooses what to keep
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # the compiler chooses what to keep
         return F.linear(F.gelu(hidden, approximate=approximate), weight2, bias2)
     if not torch.is_grad_enabled():
         return F.linear(aten.gelu_(hidden, approximate=approximate), weight2, bias2)

@@ -22,13 +22,16 @@ class LowRank(NamedTuple):
 
     def dense(self) -> Tensor:
         """Returns the update, (B, C, D)."""
-        # Not matmul, which returns a transposed view.
-        return torch.bmm(self.left.T.expand(len(self.right), -1, -1), self.right)
+        # Not matmul, which returns a transposed view; not len, which fixes the batch of a traced or
+        # exported program.
+        return torch.bmm(self.left.T.expand(self.right.shape[0], -1, -1), self.right)
 
     def add_to(self, weight: Tensor) -> Tensor:
         """Returns a weight (C, D) plus the update, (B, C, D)."""
         update = self.dense()
-        return update + weight if torch.is_grad_enabled() else update.add_(weight)
+        # A trace is recorded with gradients and checked without.
+        in_place = not (torch.is_grad_enabled() or torch.jit.is_tracing())
+        return update.add_(weight) if in_place else update + weight
 
     def normalized(self) -> 'LowRank':
         """Divides each column by its norm + 1, as :func:`.normalize_weight` with ``dim=1``.

@@ -46,7 +46,7 @@ class GapPredictor(WeightPredictor):
     def predict(self, x: Tensor) -> Tensor:
         """Maps (B, H, W, C) to (B, C, K, K)."""
         kernels = self.expand(F.gelu(self.squeeze(pool_grid(x, 1))))  # (B, C K K, 1, 1)
-        return kernels.view(len(x), -1, self.kernel_size, self.kernel_size)
+        return kernels.view(x.shape[0], -1, self.kernel_size, self.kernel_size)
 
 
 class AdaptivePredictor(WeightPredictor):

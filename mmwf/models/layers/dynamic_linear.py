@@ -15,6 +15,8 @@ from mmwf import ops
 
 from .predictor import WeightPredictor, get_predictor
 
+_is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)  # torch 2.6 has none
+
 
 def pool_tokens(x: Tensor) -> Tensor:
     """Average-pools tokens over 2 x 2 windows: maps (B, H, W, C) to (B, M, C).
@@ -25,6 +27,9 @@ def pool_tokens(x: Tensor) -> Tensor:
     image = x.permute(0, 3, 1, 2)
     if h == 1 or w == 1:  # the released code rounds up: rounding down would leave nothing
         pooled = F.avg_pool2d(image, 2, ceil_mode=True)
+    elif _is_exporting():  # the layout of a part would fix whether the sizes are odd or even
+        corners = [x[:, i : h // 2 * 2 : 2, j : w // 2 * 2 : 2] for i in (0, 1) for j in (0, 1)]
+        return (sum(corners) / 4).flatten(1, 2)
     else:
         # Without the odd row or column, compiled code need not distinguish odd from even sizes.
         pooled = F.avg_pool2d(image[:, :, : h // 2 * 2, : w // 2 * 2], 2)
