@@ -1,37 +1,12 @@
 """The inferencers of mmpretrain, mmdet and mmseg run on the shipped configs."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DefaultScope
 from PIL import Image
+from toy_checkpoints import make_checkpoint
 
-from mmwf.libraries import import_task_library
-
-QUICKSTART = Path(__file__).parents[1] / 'configs/quickstart'
 DIGITS = [str(i) for i in range(10)]
-
-
-def make_checkpoint(name, classes, folder):
-    """Writes the config of the quick start that matches a name, and a checkpoint of its model."""
-    (path,) = QUICKSTART.glob(name)
-    cfg = Config.fromfile(path)
-    cfg.model.backbone.init_cfg = None
-    import_task_library(cfg)
-    model_cfg = dict(cfg.model)
-    if 'data_preprocessor' in cfg:
-        model_cfg['data_preprocessor'] = cfg.data_preprocessor
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        model = MODELS.build(model_cfg)
-    meta = dict(classes=classes, palette=[[20 * i, 0, 0] for i in range(len(classes))])
-    torch.save(
-        dict(state_dict=model.state_dict(), meta=dict(dataset_meta=meta)), folder / 'model.pth'
-    )
-    cfg.dump(folder / 'config.py')
-    return str(folder / 'config.py'), str(folder / 'model.pth')
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_show_dir_gets_a_drawing_of_every_test_image(config, trained, tmp_path):
     show_dir = tmp_path / 'drawings'
     checkpoint = trained[0] / 'epoch_2.pth'
     run_tool('test.py', config, checkpoint, '--work-dir', tmp_path, '--show-dir', show_dir)
-    assert len(list(show_dir.glob('*.png'))) == 20
+    assert len(list(show_dir.rglob('*.png'))) == 20
 
 
 @pytest.mark.slow

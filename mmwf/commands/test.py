@@ -20,6 +20,7 @@ from mmwf.engine.run import set_up_run
 from mmwf.engine.work_dir import check_writable
 from mmwf.errors import UserError
 from mmwf.evaluation.protocol import describe_test
+from mmwf.visualization.predicted import PredictionPictures
 
 from ._common import (
     add_compile_argument,
@@ -49,7 +50,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'FILE.pkl, or both',
     )
     parser.add_argument(
-        '--show-dir', metavar='DIR', help='draw the predictions on each test image, into DIR'
+        '--show-dir',
+        metavar='DIR',
+        help='draw the prediction for each test image beside the ground truth, into DIR',
+    )
+    parser.add_argument(
+        '--show-score-thr',
+        type=float,
+        default=0.3,
+        metavar='S',
+        help='detection: smallest score of an object that --show-dir draws (default: 0.3)',
     )
     parser.add_argument(
         '--tta',
@@ -59,34 +69,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_compile_argument(parser)
     add_run_arguments(parser)
     return parser.parse_args(argv)
-
-
-def show_predictions(cfg: Config, folder: str) -> None:
-    """Makes the visualization hook of the config draw the predictions on every test image.
-
-    Args:
-        cfg: The config; it is modified in place.
-        folder: Folder of the drawings.
-
-    Raises:
-        UserError: If the config has no visualization hook.
-    """
-    # Absolute: the hooks join a relative path to the work dir, mmdet's anew for each batch.
-    folder = str(Path(folder).absolute())
-    settings = {
-        'VisualizationHook': dict(enable=True, interval=1, out_dir=folder),
-        'DetVisualizationHook': dict(draw=True, interval=1, test_out_dir=folder),
-        'SegVisualizationHook': dict(draw=True, interval=1),
-    }
-    hook = cfg.default_hooks.get('visualization') or {}
-    if hook.get('type') not in settings:
-        raise UserError(
-            '--show-dir needs default_hooks.visualization in the config, of type '
-            f'{" or ".join(settings)}; got {hook.get("type")}.'
-        )
-    hook.update(settings[hook['type']])
-    if hook['type'] == 'SegVisualizationHook':  # its folder is that of the visualizer
-        cfg.visualizer.vis_backends = [dict(type='LocalVisBackend', img_save_dir=folder)]
 
 
 def use_tta(cfg: Config) -> None:
@@ -123,6 +105,11 @@ def main(argv: list[str] | None = None) -> dict:
     if args.tta and args.show_dir:
         raise UserError('--show-dir draws a single view of each image; omit --tta, or --show-dir.')
     cfg = read_config(args)
+    if args.show_dir and cfg.get('default_scope') not in ('mmpretrain', 'mmdet', 'mmseg'):
+        raise UserError(
+            '--show-dir needs a config of mmpretrain, mmdet or mmseg, whose tests have images; got '
+            f'default_scope={cfg.get("default_scope")}. Sampled images: mmwf sample.'
+        )
     cfg.work_dir = default_work_dir(cfg, args.config, args.work_dir)
     check_writable(cfg.work_dir)
     check_checkpoint(args.checkpoint)
@@ -132,16 +119,11 @@ def main(argv: list[str] | None = None) -> dict:
     cfg.load_from, cfg.resume = args.checkpoint, False
     cfg.default_hooks.setdefault('checkpoint_match', dict(type='mmwf.CheckpointMatchHook'))
     cfg.default_hooks.checkpoint_match.strict = True
-    if args.show_dir:
-        show_predictions(cfg, args.show_dir)
     if args.tta:
         use_tta(cfg)
     runner = set_up_run(cfg, args.launcher)
-    if args.show_dir and get_world_size() > 1:
-        runner.logger.info(
-            f'--show-dir: only the first of {get_world_size()} processes draws, and only its share '
-            'of the images. To draw all, test with one process.'
-        )
+    if args.show_dir:
+        runner.register_hook(PredictionPictures(args.show_dir, args.show_score_thr))
     for path in args.out:
         if path.endswith('.pkl'):
             dump = DUMPS.get(cfg.get('default_scope'), 'DumpResults')
