@@ -20,6 +20,8 @@ COMMANDS = {
     'init': 'write a config for a folder of your own data',
     'train': 'train the model of a config',
     'test': 'compute the metrics of a trained model',
+    'infer': 'predict what is in pictures, and draw it',
+    'features': 'write the features of pictures to a file',
     'sample': 'sample images from a trained diffusion model',
     'quickstart': 'train and test small models on included data',
     'check-dataset': 'check that the data of a config fit its model',
