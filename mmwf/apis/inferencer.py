@@ -192,7 +192,12 @@ class Inferencer:
                     yield picture, prediction
             return
         for picture in pictures:
-            yield picture, self._predict_tiles(picture)
+            try:
+                prediction = self._predict_tiles(picture)
+            except UserError as error:
+                on_error(picture.source, error)
+            else:
+                yield picture, prediction
 
     def __call__(self, images: Sequence[str | Path | np.ndarray]) -> list[Prediction]:
         """Predicts pictures.

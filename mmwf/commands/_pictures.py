@@ -23,8 +23,9 @@ def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
         'inputs',
         nargs='+',
         metavar='INPUT',
-        help='pictures: files, folders (with their sub-folders), patterns in quotes such as '
-        '"photos/**/*.jpg", http(s):// addresses, and videos, of which every frame is a picture',
+        help='pictures: files, folders (the images in them and in their sub-folders), patterns in '
+        'quotes such as "photos/**/*.jpg", http(s):// addresses, and videos, of which every frame '
+        'is a picture',
     )
     parser.add_argument(
         '--batch-size',

@@ -17,6 +17,7 @@ from toy_heads import write_panoptic
 
 from mmwf.apis import Inferencer
 from mmwf.apis.inferencer import find_task
+from mmwf.apis.loading import number_images
 from mmwf.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -129,6 +130,16 @@ def test_tiles_are_predicted_as_pictures_and_put_in_their_places(scenes):
     (tiled,) = scenes('upernet', tile=64, overlap=0, batch_size=4)([picture])
     expected = np.block([[p.class_map for p in alone[:3]], [p.class_map for p in alone[3:]]])
     assert (tiled.class_map == expected).mean() > 0.999
+
+
+@pytest.mark.parametrize('tile', [None, 1000])
+def test_a_picture_too_thin_to_be_resized_is_reported_and_the_others_done(scenes, tile):
+    images, failed = [noise(1, 2000), noise()], []
+    inferencer = scenes('upernet', tile=tile, overlap=0)
+    pictures = number_images(images, inferencer.pipeline)
+    done = list(inferencer.stream(pictures, lambda source, error: failed.append(str(error))))
+    assert [picture.frame for picture, _ in done] == [1]
+    assert len(failed) == 1 and failed[0].startswith('Cannot resize the image')
 
 
 def test_the_logits_of_tiles_are_averaged(scenes):
