@@ -96,7 +96,7 @@ def require(*packages: str) -> None:
 
 
 def warn_if_mixed() -> None:
-    """Warns if both families are installed, with the commands that mend it."""
+    """Warns if both families are installed, with the commands that fix it."""
     found = installed_families()
     if not all(found.values()):
         return

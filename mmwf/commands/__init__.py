@@ -26,7 +26,7 @@ COMMANDS = {
     'export': 'export a trained model to ONNX or torch.export',
     'quickstart': 'train and test small models on included data',
     'check-dataset': 'check that the data of a config fit its model',
-    'doctor': 'check the environment, and say how to mend it',
+    'doctor': 'check the environment, and say how to fix it',
     'check-gpu': 'check numerics, training, launchers and speed on this machine',
     'kill-test': 'kill and resume a training, and compare it with one that was not killed',
     'get-flops': 'count multiply-adds and parameters',

@@ -32,8 +32,8 @@ def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar='N',
-        help='pictures per forward pass; only pictures that have one size after the test pipeline '
-        'share one (default: 1)',
+        help='pictures per forward pass; only those of the same size after the test pipeline are '
+        'batched (default: 1)',
     )
     parser.add_argument(
         '--frame-step',

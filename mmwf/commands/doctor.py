@@ -1,4 +1,4 @@
-"""``mmwf doctor``: what is installed here, what fits together, and how to mend the rest."""
+"""``mmwf doctor``: what is installed here, what fits together, and how to fix the rest."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from mmwf.errors import UserError
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Check Python, packages, GPUs, threads, memory, folders and data, and say how '
-        'to mend what is broken. Exits with 1 if something is.'
+        'to fix what is broken. The exit code is 1 if something is broken.'
     )
     parser.add_argument(
         '--work-dir',

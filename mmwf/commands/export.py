@@ -14,8 +14,8 @@ from ._common import add_config_arguments
 DESCRIPTION = """Export a trained model to one file that runs without this project.
 
 A classifier maps images to class scores, a segmentor to class scores of each pixel (the whole image
-at once), of a detector backbone and neck are exported. The input are normalised images; mean, std,
-order of the channels and the names of the classes are in the metadata of the file.
+at once); of a detector, backbone and neck are exported. The input is a batch of normalised images;
+mean, std, channel order and class names are in the metadata of the file.
 """
 
 

@@ -21,9 +21,10 @@ from ._pictures import Failures, add_picture_arguments, count_pictures, read_pic
 DESCRIPTION = """Write the features of pictures that a WeightFormer computes: one row for each
 picture, the mean over its tokens.
 
-The pictures go through the test pipeline of the config. FILE.json beside FILE lists the pictures in
-the order of the rows. A .npy file has the layers side by side, as FILE.json says; a .safetensors
-file has an array for each layer, and with --tokens one for each layer and row, LAYER/ROW.
+The pictures go through the test pipeline of the config. A .json file beside FILE lists the pictures
+in the order of the rows. A .npy file has the layers side by side, in the columns that the .json
+file gives; a .safetensors file has an array for each layer, and with --tokens one for each layer
+and row, LAYER/ROW.
 """
 
 
@@ -36,7 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--out',
         required=True,
         metavar='FILE',
-        help='file to write, .npy or .safetensors; the names of the pictures go to FILE.json',
+        help='file to write, NAME.npy or NAME.safetensors; NAME.json lists the pictures',
     )
     parser.add_argument(
         '--layers',
@@ -54,8 +55,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--pca',
         metavar='DIR',
-        help='draw the three principal components of the tokens of the last of the layers as '
-        'colours, beside each picture, into DIR',
+        help='draw the first three principal components of the tokens of the last layer in '
+        '--layers as colours, beside each picture, into DIR',
     )
     return parser.parse_intermixed_args(argv)
 

@@ -20,10 +20,10 @@ from ._pictures import Failures, add_picture_arguments, count_pictures, read_pic
 
 DESCRIPTION = """Predict what is in pictures. No annotations are needed; the config says the task.
 
-Writes DIR/predictions.json and, with the names of the pictures, DIR/pictures/*, the pictures with
-their predictions drawn on them. In the JSON, boxes are x1, y1, x2, y2 in pixels and masks are run
-lengths of COCO. Maps are PNGs in DIR/maps: of the index of the class (segmentation), of millimetres
-(depth, 16 bits), or of segments as in COCO panoptic (id = R + 256 G + 65536 B).
+Writes DIR/predictions.json and, in DIR/pictures, the pictures with their predictions drawn on them.
+In the JSON, boxes are x1, y1, x2, y2 in pixels and masks are run lengths as in COCO. Maps are PNGs
+in DIR/maps: class indices (segmentation), millimetres (depth, 16 bits), or segments as in COCO
+panoptic (id = R + 256 G + 65536 B).
 """
 
 
@@ -55,7 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=int,
         default=128,
         metavar='PIXELS',
-        help='what neighbouring tiles have in common; at least the size of the objects '
+        help='pixels that neighbouring tiles share; should be at least the size of the objects '
         '(default: 128)',
     )
     return parser.parse_intermixed_args(argv)

@@ -17,19 +17,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--task',
         choices=sorted({task for _, task, _ in LAYOUTS.values()}),
-        help='default: that of the first layout that fits',
+        help='task, if several layouts fit (default: that of the first one)',
     )
     parser.add_argument(
         '--like',
         choices=list(WIDTHS),
         default='tiny',
-        help='size of the model; quickstart trains a small one from random weights on small '
-        'images, on a CPU (default: tiny)',
+        help='size of the model: tiny and small start from checkpoints/weightformer-SIZE_in1k.pth; '
+        'quickstart is for CPUs: a smaller one, from random weights, on small images '
+        '(default: tiny)',
     )
     parser.add_argument(
         '--out',
         metavar='FILE.py',
-        help='config to write (default: NAME_own.py, here, after the folder)',
+        help='config to write (default: NAME_own.py in the current folder, NAME being that of DIR)',
     )
     return parser.parse_args(argv)
 

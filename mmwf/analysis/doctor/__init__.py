@@ -1,4 +1,4 @@
-"""A diagnosis of an environment: what is installed, what fits together, how to mend the rest."""
+"""A diagnosis of an environment: what is installed, what fits together, how to fix the rest."""
 
 import platform
 from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ class Finding:
         state: One of ``STATES``.
         subject: What it is about, such as ``'torchvision'``.
         detail: What was found.
-        fix: The command or action that mends it.
+        fix: The command or action that fixes it.
     """
 
     state: str
