@@ -6,8 +6,7 @@ r"""WeightFormer-T with Cascade Mask R-CNN on COCO, in the style of ViTDet (pape
 The pretrained backbone, checkpoints/weightformer-tiny_in1k.pth, is converted from the released
 weights by
 
-    python tools/model_converters/official_to_mmwf.py \
-        weightformer_t.pth checkpoints/weightformer-tiny_in1k.pth
+    mmwf official-to-mmwf hf://RuizeHe/weightformer-t checkpoints/weightformer-tiny_in1k.pth
 
 or is a copy of the last checkpoint of your own ImageNet training. To train without it, which this
 schedule is not meant for, add --cfg-options model.backbone.init_cfg=None.
