@@ -14,6 +14,7 @@ _base_ = [
 
 data_root, num_classes = 'data/own', 2  # the number of folders data/own/train/CLASS
 data_help = 'Put your images there; see configs/classification/README.md.'
+weights_help = 'mmwf official-to-mmwf hf://RuizeHe/weightformer-t FILE makes this FILE. '
 data_preprocessor = dict(num_classes=num_classes)
 pretrained = dict(type='Pretrained', checkpoint='checkpoints/weightformer-tiny_in1k.pth')
 model = dict(
@@ -31,5 +32,4 @@ val_evaluator = test_evaluator = dict(topk=(1,))
 optim_wrapper = dict(optimizer=dict(lr=1e-4))  # for a batch size of 64
 auto_scale_lr = dict(base_batch_size=64)
 train_cfg = dict(max_epochs=30)
-decay = dict(type='CosineAnnealingLR', eta_min_ratio=1e-2, T_max=30, convert_to_iter_based=True)
-param_scheduler = [decay]
+param_scheduler = [dict(type='CosineAnnealingLR', T_max=30, convert_to_iter_based=True)]

@@ -26,7 +26,7 @@ SMALL_SIDE = 64
 #: the number of iterations.
 PASSES = dict(classification=40, detection=36, segmentation=64)
 ITERATIONS = dict(
-    classification=(1000, 50_000), detection=(2000, 90_000), segmentation=(2000, 80_000)
+    classification=(500, 50_000), detection=(2000, 90_000), segmentation=(2000, 80_000)
 )
 
 
@@ -227,6 +227,10 @@ def write_own_config(
 
     changes = CONFIGS[data.task](data, like, load_config(base), annotate)
     changes['data_help'] = f'mmwf init found the data in {data.root}.'
+    if like != 'quickstart':
+        file = changes['model']['backbone']['init_cfg']['checkpoint']
+        hub = f'hf://RuizeHe/weightformer-{like[0]}'
+        changes['weights_help'] = f'Get them with: mmwf official-to-mmwf {hub} {file}\n'
     title = f'{data.task.capitalize()} of {len(data.classes)} classes: {data.train.number} images'
     command = f'mmwf train {relative(out, Path.cwd())}'
     write_text(

@@ -13,7 +13,7 @@ from .hooks import unwrap_model
 
 def _count(number: int, unit: str) -> str:
     """Returns a number with its unit, such as ``'1 process'`` or ``'2 processes'``."""
-    plural = f'{unit}es' if unit.endswith(('s', 'ch')) else f'{unit}s'
+    plural = f'{unit}es' if unit.endswith(('s', 'tch')) else f'{unit}s'
     return f'{number:,} {unit if number == 1 else plural}'
 
 

@@ -148,6 +148,7 @@ def test_the_model_has_the_classes_and_the_width(tmp_path, kind, like):
         assert cfg.model.backbone.arch == like
         checkpoint = cfg.model.backbone.init_cfg.checkpoint
         assert checkpoint == f'checkpoints/weightformer-{like}_in1k.pth'
+        assert cfg.weights_help.endswith(f'hf://RuizeHe/weightformer-{like[0]} {checkpoint}\n')
 
 
 def test_the_length_depends_on_the_number_of_images(tmp_path):

@@ -13,6 +13,7 @@ from helpers import run, run_tool, weights
 from mmwf.datasets.toy.digits import write_digits
 from mmwf.engine import screen
 from mmwf.engine.screen import ScreenHook, is_for_screen
+from mmwf.engine.summary import _count
 
 ROOT = Path(__file__).parents[2]
 CLASSIFIER = ROOT / 'configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py'
@@ -144,3 +145,10 @@ def test_without_a_terminal_a_line_comes_every_ten_seconds_and_at_the_end(monkey
 def test_only_the_header_is_hidden(message, expected):
     record = logging.LogRecord('mmengine', logging.WARNING, '', 0, message, (), None)
     assert is_for_screen(record) is expected
+
+
+def test_units_have_their_plural():
+    units = ('epoch', 'batch', 'process', 'image')
+    plurals = ['2 epochs', '2 batches', '2 processes', '2 images']
+    assert [_count(2, unit) for unit in units] == plurals
+    assert _count(1, 'epoch') == '1 epoch'
