@@ -48,6 +48,8 @@ _PLACES: dict[str, Registry] = {
     'test_evaluator.*': registry.METRICS,
     **{f'{loader}.sampler': registry.DATA_SAMPLERS for loader in LOADERS},
 }
+#: Arguments of schedules that set a learning rate, whatever it was before.
+_RATES = ('eta_min', 'eta_max', 'min_value')
 _FROZEN_BY = ('mmwf.OptimWrapperConstructor', 'mmwf.LayerDecayOptimWrapperConstructor')
 
 
@@ -173,6 +175,10 @@ def _check_tensorboard(cfg: Config) -> None:
 
 def _check_frozen(cfg: Config) -> None:
     """Refuses factors of 0 on learning rates where schedules would raise the rates again."""
+    schedules = cfg.get('param_scheduler') or []
+    schedules = schedules if isinstance(schedules, (list, tuple)) else [schedules]
+    if not any(s.get(key) for s in schedules if isinstance(s, dict) for key in _RATES):
+        return
     wrapper = cfg.get('optim_wrapper') or {}
     keys = (wrapper.get('paramwise_cfg') or {}).get('custom_keys') or {}
     frozen = [name for name, settings in keys.items() if settings.get('lr_mult') == 0]
@@ -209,6 +215,10 @@ def _check_arguments(path: str, settings: dict, kind: Registry) -> None:
     scope, name = settings.pop('_scope_', None), settings.pop('type', None)
     if kind is registry.PARAM_SCHEDULERS:
         settings.pop('convert_to_iter_based', None)
+    if kind is registry.HOOKS:
+        settings.pop('priority', None)  # MMEngine's Runner takes it
+    if kind is registry.METRICS and 'metrics' in settings:
+        kind, name = registry.EVALUATOR, name or 'Evaluator'
     if path == 'train_cfg' and name is None:
         name = 'EpochBasedTrainLoop' if settings.pop('by_epoch', None) else 'IterBasedTrainLoop'
     if not isinstance(name, str):

@@ -179,10 +179,34 @@ def test_tensorboard_that_is_missing_is_one_line_with_the_command(monkeypatch):
 def test_a_factor_of_0_is_refused_where_it_does_not_freeze():
     paramwise = dict(custom_keys=dict(backbone=dict(lr_mult=0.0)))
     wrapper = dict(optimizer=dict(type='SGD', lr=0.1), paramwise_cfg=paramwise)
+    schedule = [dict(type='CosineAnnealingLR', T_max=3, eta_min=1e-5)]
     with pytest.raises(UserError, match=r'lr_mult=0 for backbone.*frozen_stages'):
-        check_config(Config(dict(optim_wrapper=wrapper)))
+        check_config(Config(dict(optim_wrapper=wrapper, param_scheduler=schedule)))
     wrapper['constructor'] = 'mmwf.OptimWrapperConstructor'
-    check_config(Config(dict(optim_wrapper=wrapper)))
+    check_config(Config(dict(optim_wrapper=wrapper, param_scheduler=schedule)))
+
+
+#: Settings that are valid, as configs of mmdet and mmpretrain have them.
+VALID = {
+    'lr_mult=0 with steps': dict(
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=0.1),
+            paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.0))),
+        ),
+        param_scheduler=[dict(type='MultiStepLR', milestones=[3])],
+    ),
+    'priority of a hook': dict(
+        custom_hooks=[dict(type='EmptyCacheHook', after_iter=True, priority='VERY_LOW')]
+    ),
+    'evaluator with metrics': dict(
+        val_evaluator=dict(type='Evaluator', metrics=[dict(type='DumpResults', out_file_path='a')])
+    ),
+}
+
+
+@pytest.mark.parametrize('settings', VALID.values(), ids=VALID)
+def test_valid_settings_pass(settings):
+    check_config(Config(settings))
 
 
 @pytest.mark.parametrize('path', sorted(CONFIGS.glob('[!_]*/*.py')), ids=lambda path: path.stem)
