@@ -203,7 +203,49 @@ def test_class_folders_with_and_without_a_split(tmp_path):
     for split in ('train', 'val'):
         write_classes(tmp_path / 'split' / split)
     data = recognise(tmp_path / 'split')
-    assert (data.train.images, data.train.number, data.train.content) == ('train', 10, None)
+    assert (data.train.images, data.train.number) == ('train', 10)
+    assert data.val.content[-1] == 'dog/4.png 1'
+
+
+def test_hidden_files_are_left_out(tmp_path):
+    for split in ('train', 'val'):
+        write_classes(tmp_path / 'folders' / split, number=1)
+        write_classes(tmp_path / 'folders' / split, ['.cache', 'cat/.cache'])
+    data = recognise(tmp_path / 'folders')
+    assert data.train.content == data.val.content == ['cat/0.png 0', 'dog/0.png 1']
+    write_coco(tmp_path / 'coco')
+    write_coco(tmp_path / 'coco', 'val')
+    (tmp_path / 'coco/._train.json').write_bytes(b'\0\xff')
+    write_text(tmp_path / 'coco/.vscode/settings.json', '// not JSON')
+    assert recognise(tmp_path / 'coco').layout == 'COCO'
+
+
+def test_voc_names_may_have_spaces(tmp_path):
+    write_voc(tmp_path)
+    for path in [*tmp_path.rglob('0.*')]:
+        path.rename(path.with_stem('a b'))
+    write_text(tmp_path / 'ImageSets/Main/train.txt', 'a b\n1 -1\n')
+    write_text(tmp_path / 'ImageSets/Main/val.txt', '4\n')
+    data = recognise(tmp_path)
+    assert [item['file_name'] for item in data.train.content['images']] == ['a b.jpg', '1.jpg']
+
+
+def test_labelme_polygons_end_at_the_edge_of_the_image(tmp_path):
+    write_labelme(tmp_path, [dict(label='cat', points=[[-3, -2], [70, 5], [9, 50]])])
+    (box, *_) = boxes(recognise(tmp_path).train)
+    assert box == [0, 0, 60, 40]
+
+
+def test_yolo_classes_are_in_the_order_of_their_numbers(tmp_path):
+    names = ', '.join(f'"{i}": c{i}' for i in range(11))
+    write_yolo(tmp_path, names=f'names: {{{names}}}')
+    assert recognise(tmp_path).classes == tuple(f'c{i}' for i in range(11))
+
+
+def test_label_maps_in_labels_are_not_yolo(tmp_path):
+    write_maps(tmp_path, [0, 1], 'sky\nroad\n')
+    (tmp_path / 'annotations').rename(tmp_path / 'labels')
+    assert recognise(tmp_path).layout == 'label maps'
 
 
 def write_two_classes_of_which_val_has_one(root):
@@ -214,6 +256,11 @@ def write_two_classes_of_which_val_has_one(root):
 def write_masks_in_colour(root):
     write_maps(root, [0, 1])
     Image.new('RGB', SIZE[::-1]).save(root / 'annotations/training/a.png')
+
+
+def write_a_damaged_map(root):
+    write_maps(root, [0, 1])
+    (root / 'annotations/training/a.png').write_bytes(b'PNG')
 
 
 def write_coco_without_images(root):
@@ -254,6 +301,12 @@ FAULTS = {
         lambda root: (write_voc(root), write_text(root / 'Annotations/0.xml', '<!ENTITY a "b">')),
         'XML entities',
     ),
+    'names without class 0': (
+        lambda root: write_yolo(root, names='names: {1: cat, 2: dog}'),
+        'expected names with the keys 0 to 1, got 1, 2',
+    ),
+    'YOLO without objects': (lambda root: write_yolo(root, ''), 'have no objects'),
+    'labelme without objects': (lambda root: write_labelme(root, []), 'have no objects'),
     'a circle': (
         lambda root: write_labelme(
             root, [dict(label='a', shape_type='circle', points=[[1, 1], [2, 2]])]
@@ -261,6 +314,15 @@ FAULTS = {
         'got a circle',
     ),
     'coloured label maps': (write_masks_in_colour, 'has 3 channels'),
+    'a damaged label map': (write_a_damaged_map, 'Cannot read the label map .*a.png'),
+    'label maps of 0 and 255': (
+        lambda root: write_maps(root, [0, 255]),
+        'at least two classes in .* got the values 0 beside 255',
+    ),
+    'one image for each class': (
+        lambda root: write_classes(root, number=1),
+        "cat has no annotated images for the split 'train'",
+    ),
     'more values than names': (lambda root: write_maps(root, [0, 5], 'a\nb\n'), 'has 2 names, but'),
     'a class in one split only': (write_two_classes_of_which_val_has_one, 'only one has: dog'),
     'one class': (lambda root: write_classes(root, ['cat']), 'at least two class folders'),

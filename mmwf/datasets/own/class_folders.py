@@ -4,7 +4,16 @@ from pathlib import Path
 
 from mmwf.errors import UserError
 
-from .data import OwnData, Split, hold_out, list_images, median_size, relative, split_folder
+from .data import (
+    OwnData,
+    Split,
+    hold_out,
+    list_images,
+    median_size,
+    relative,
+    require_images,
+    split_folder,
+)
 
 
 def _class_folders(parent: Path) -> dict[str, list[Path]]:
@@ -39,20 +48,22 @@ def find(root: Path) -> OwnData | None:
                 f'{folders["train"]} and {folders["val"]} have different class folders; only one '
                 f'has: {differing}.'
             )
-        splits = {
-            split: Split(relative(folders[split], root), sum(map(len, images.values())))
-            for split, images in (('train', train), ('val', val))
-        }
+        parts = {name: dict(train=train[name], val=val[name]) for name in train}
     else:
-        parent, lines = folders['train'] or root, dict(train=[], val=[])
-        for label, images in enumerate(train.values()):
-            for split, part in hold_out(images).items():
-                lines[split] += [f'{relative(path, parent)} {label}' for path in part]
-        splits = {
-            split: Split(relative(parent, root), len(part), content=part)
-            for split, part in lines.items()
-        }
+        folders = dict.fromkeys(folders, folders['train'] or root)
+        parts = {name: hold_out(images) for name, images in train.items()}
         notes.append('There are no validation images: every fifth image is held out.')
+    for name, part in parts.items():
+        require_images(len(part['train']), folders['train'] / name, 'train')
+    splits = {}
+    for split, folder in folders.items():  # lists: mmpretrain would take .cache/1.jpg, not 1.webp
+        lines = [
+            f'{relative(path, folder)} {label}'
+            for label, part in enumerate(parts.values())
+            for path in part[split]
+        ]
+        require_images(len(lines), folder, split)
+        splits[split] = Split(relative(folder, root), len(lines), content=lines)
     return OwnData(
         'classification', 'class folders', root, tuple(train), **splits, size=sizes, notes=notes
     )

@@ -10,10 +10,12 @@ from .data import (
     OwnData,
     Split,
     hold_out,
+    is_hidden,
     median_size,
     read_text,
     relative,
     require_images,
+    require_objects,
 )
 
 KEYS = ('images', 'annotations', 'categories')
@@ -23,6 +25,8 @@ def _annotation_files(root: Path) -> dict[Path, dict]:
     """Returns the contents of the COCO files in the folder, its sub-folders and ``annotations``."""
     found = {}
     for path in (*sorted(root.glob('*.json')), *sorted(root.glob('*/*.json'))):
+        if is_hidden(path, root):
+            continue
         try:
             content = json.loads(read_text(path))
         except json.JSONDecodeError as error:
@@ -120,8 +124,7 @@ def _describe(root: Path, files: dict[Path, dict]) -> OwnData:
     for split, part in splits.items():
         require_images(part.number, root, split)
     classes = _used_classes(train)
-    if not classes:
-        raise UserError(f'The annotations for training in {root} have no objects.')
+    require_objects(classes, root)
     unused = {str(item['name']) for item in train['categories']} - {*classes}
     if unused:
         notes.append(f'Without objects, so left out: {", ".join(sorted(unused))}.')

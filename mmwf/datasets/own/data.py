@@ -106,8 +106,13 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob('*')
-        if path.suffix.lower() in IMAGES and not path.name.startswith('.') and path.is_file()
+        if path.suffix.lower() in IMAGES and not is_hidden(path, folder) and path.is_file()
     )
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a path in a folder has a name that begins with a dot, as ``.cache/1.jpg``."""
+    return any(part.startswith('.') for part in path.relative_to(folder).parts)
 
 
 def split_folder(parent: Path, split: str) -> Path | None:
@@ -172,3 +177,9 @@ def require_images(number: int, folder: Path, split: str) -> None:
     """Raises a UserError if a split has no images."""
     if not number:
         raise UserError(f'{folder} has no annotated images for the split {split!r}.')
+
+
+def require_objects(classes: Sequence[str], root: Path) -> None:
+    """Raises a UserError if no training image has an object of any class."""
+    if not classes:
+        raise UserError(f'The annotations for training in {root} have no objects.')

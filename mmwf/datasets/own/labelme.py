@@ -17,6 +17,7 @@ from .data import (
     read_text,
     relative,
     require_images,
+    require_objects,
     split_folder,
 )
 
@@ -30,7 +31,8 @@ def _shapes(path: Path) -> list | None:
     return content.get('shapes') if isinstance(content, dict) and 'imagePath' in content else None
 
 
-def _read(path: Path) -> list[tuple[str, dict]]:
+def _read(path: Path, size: tuple[int, int]) -> list[tuple[str, dict]]:
+    """Reads the objects of an image of (height, width) pixels, without what is outside of it."""
     objects = []
     for shape in _shapes(path) or []:
         try:
@@ -46,7 +48,8 @@ def _read(path: Path) -> list[tuple[str, dict]]:
                 f'{path}: expected polygons and rectangles, got a {kind} of {len(points)} points '
                 f'({label}). Redraw or remove it.'
             )
-        objects.append((label, outline([value for point in points for value in point])))
+        inside = [min(max(value, 0), size[1 - i]) for xy in points for i, value in enumerate(xy)]
+        objects.append((label, outline(inside)))
     return objects
 
 
@@ -73,8 +76,10 @@ def find(root: Path) -> OwnData | None:
         return None
     for split, paths in lists.items():
         require_images(len(paths), folders[split], split)
-    found = {path: _read(path.with_suffix('.json')) for paths in lists.values() for path in paths}
+    sizes = {path: image_size(path) for paths in lists.values() for path in paths}
+    found = {path: _read(path.with_suffix('.json'), size) for path, size in sizes.items()}
     classes = sorted({label for path in lists['train'] for label, _ in found[path]})
+    require_objects(classes, root)
     splits = {}
     for split, paths in lists.items():
         entries = []
@@ -83,7 +88,7 @@ def find(root: Path) -> OwnData | None:
             if unknown:
                 raise UserError(f'{path}: no training image has an object of {unknown[0]!r}.')
             objects = [dict(item, category_id=classes.index(name)) for name, item in found[path]]
-            entries.append((relative(path, folders[split]), image_size(path), objects))
+            entries.append((relative(path, folders[split]), sizes[path], objects))
         content = coco_content(classes, entries)
         splits[split] = Split(relative(folders[split], root), len(paths), content=content)
     return OwnData(

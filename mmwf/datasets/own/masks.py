@@ -31,8 +31,11 @@ def _folders(root: Path) -> dict[str, tuple[Path, Path]] | None:
 
 
 def _values(path: Path) -> set[int]:
-    with Image.open(path) as image:
-        array = np.asarray(image)
+    try:
+        with Image.open(path) as image:
+            array = np.asarray(image)
+    except (OSError, SyntaxError) as error:  # Pillow's, for damaged PNGs
+        raise UserError(f'Cannot read the label map {path}: {error}.') from error
     if array.ndim != 2:
         raise UserError(
             f'{path} has {array.shape[-1]} channels. Expected a label map: one channel whose '
@@ -69,8 +72,12 @@ def find(root: Path) -> OwnData | None:
     train = [label_map for _, label_map in pairs['train']]
     read = train[:: -(-len(train) // MAPS_READ)]
     values = sorted(set().union(*map(_values, read)) - {IGNORED})
-    if not values:
-        raise UserError(f'All label maps in {root} have only the value {IGNORED} (ignored).')
+    if len(values) < 2:
+        raise UserError(
+            f'Expected label maps of at least two classes in {root}, got the values '
+            f'{", ".join(map(str, values)) or "none"} beside {IGNORED}, which is ignored. For '
+            'background and one class: 0 and 1.'
+        )
     notes = [f'{len(read)} of {len(train)} label maps were read.'] if len(read) < len(train) else []
     lines = read_text(root / 'classes.txt') if (root / 'classes.txt').is_file() else ''
     classes = [line.strip() for line in lines.splitlines() if line.strip()]
@@ -91,6 +98,12 @@ def find(root: Path) -> OwnData | None:
     if len(classes) > IGNORED:
         raise UserError(f'Expected at most {IGNORED} classes, got {len(classes)}.')
     image, label_map = pairs['train'][0]
+    other = pairs['val'][0][0]
+    if other.suffix != image.suffix:
+        raise UserError(
+            f'Expected images of one format, got {image.suffix} for training and {other.suffix} '
+            'for validation.'
+        )
     return OwnData(
         'segmentation',
         'label maps',

@@ -1,5 +1,6 @@
 """Pascal VOC: one XML file of boxes for each image."""
 
+from collections.abc import Collection
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,6 +17,7 @@ from .data import (
     median_size,
     read_text,
     require_images,
+    require_objects,
 )
 
 
@@ -42,15 +44,17 @@ def _read(path: Path, size: tuple[int, int]) -> list[tuple[str, dict]]:
     return objects
 
 
-def _lists(root: Path, names: list[str]) -> tuple[dict[str, list[str]], bool]:
+def _lists(root: Path, names: Collection[str]) -> tuple[dict[str, list[str]], bool]:
     """Returns the names of each split's images, and whether they were held out by us."""
     folder = root / 'ImageSets' / 'Main'
     paths = dict(train=folder / 'train.txt', val=folder / 'val.txt')
     if not all(path.is_file() for path in paths.values()):
-        return hold_out(names), True
+        return hold_out(list(names)), True
     lists = {}
     for split, path in paths.items():
-        lists[split] = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
+        lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        # A name may have spaces; or 1, 0 or -1 follows it.
+        lists[split] = [line if line in names else line.split()[0] for line in lines]
         missing = [name for name in lists[split] if name not in names]
         if missing:
             raise UserError(f'{path} names {missing[0]}, which has no annotated image.')
@@ -71,7 +75,7 @@ def find(root: Path) -> OwnData | None:
         for path in list_images(images)
         if (annotations / f'{path.stem}.xml').is_file()
     }
-    lists, held_out = _lists(root, list(paths))
+    lists, held_out = _lists(root, paths)
     found = {}
     for split, names in lists.items():
         require_images(len(names), root, split)
@@ -79,6 +83,7 @@ def find(root: Path) -> OwnData | None:
             size = image_size(paths[name])
             found[name] = size, _read(annotations / f'{name}.xml', size)
     classes = sorted({label for name in lists['train'] for label, _ in found[name][1]})
+    require_objects(classes, root)
     splits = {}
     for split, names in lists.items():
         entries = []

@@ -21,6 +21,7 @@ from .data import (
     read_text,
     relative,
     require_images,
+    require_objects,
     split_folder,
 )
 
@@ -33,7 +34,13 @@ def _class_names(root: Path) -> list[str] | None:
             raise UserError(f'{path} is not valid YAML: {error}.') from error
         names = content.get('names') if isinstance(content, dict) else None
         if isinstance(names, dict):
-            names = [names[key] for key in sorted(names)]
+            names = {str(key): name for key, name in names.items()}
+            if {*names} != {*map(str, range(len(names)))}:
+                raise UserError(
+                    f'{path}: expected names with the keys 0 to {len(names) - 1}, got '
+                    f'{", ".join(names)}.'
+                )
+            names = [names[str(label)] for label in range(len(names))]
         if isinstance(names, list):
             return [str(name) for name in names]
     for name in ('classes.txt', 'obj.names'):
@@ -95,6 +102,9 @@ def find(root: Path) -> OwnData | None:
     folders = {split: _folders(root, split) for split in ('train', 'val')}
     if not any(folders.values()):
         return None
+    labels = [found[1] for found in folders.values() if found]
+    if not any(path.suffix == '.txt' for folder in labels for path in folder.rglob('*.*')):
+        return None  # label maps, perhaps
     for split, found in folders.items():
         if not found:
             raise UserError(f'{root} looks like YOLO, but has no images and labels for {split!r}.')
@@ -116,6 +126,8 @@ def find(root: Path) -> OwnData | None:
             objects += found
         content = coco_content(classes, entries)
         splits[split] = Split(relative(images, root), len(paths), content=content)
+        if split == 'train':
+            require_objects(objects, root)
     return OwnData(
         'detection',
         'YOLO',
