@@ -191,7 +191,8 @@ def write_own_config(
 ) -> OwnData:
     """Writes a config that trains on own data: a shipped config as base, and what differs.
 
-    Layouts other than COCO and label maps get annotation files beside the config.
+    Layouts other than COCO and label maps, and COCO files that lack fields, get annotation files
+    beside the config.
 
     Args:
         folder: The data, in a layout of :data:`mmwf.datasets.own.LAYOUTS`.

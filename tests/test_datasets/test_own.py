@@ -117,6 +117,29 @@ def test_one_coco_file_is_divided(tmp_path):
     assert (data.train.number, len(boxes(data.train)), data.train.images) == (8, 8, 'images')
 
 
+def test_coco_gets_the_fields_that_it_lacks(tmp_path):
+    write_coco(tmp_path)
+    write_coco(tmp_path, 'val', annotations=[])
+    data = recognise(tmp_path)
+    image, annotation = data.train.content['images'][0], data.train.content['annotations'][0]
+    assert (image['height'], image['width']) == SIZE
+    assert (annotation['area'], annotation['iscrowd']) == (12, 0)
+    write_text(tmp_path / 'annotations/instances_train2017.json', json.dumps(data.train.content))
+    again = recognise(tmp_path)
+    assert again.train.content is None and again.val.content['annotations'] == []
+
+
+def test_coco_categories_are_in_the_order_of_the_classes(tmp_path):
+    """mmdet numbers the classes in the order of the file; Roboflow names class 0 as the project."""
+    categories = [dict(id=9, name='dog'), dict(id=0, name='cat'), dict(id=7, name='cat')]
+    objects = [dict(id=i, image_id=0, category_id=i, bbox=[0, 0, 4, 4]) for i in (7, 9)]
+    for split in ('train', 'val'):
+        write_coco(tmp_path, split, categories=categories, annotations=objects)
+    data = recognise(tmp_path)
+    assert data.classes == ('cat', 'dog')
+    assert [item['id'] for item in data.train.content['categories']] == [7, 9]
+
+
 def test_yolo_boxes_become_pixels(tmp_path):
     write_yolo(tmp_path)
     data = recognise(tmp_path)
@@ -280,6 +303,25 @@ FAULTS = {
     'annotations without ids': (
         lambda root: [write_coco(root, s, images=[{}]) for s in ('train', 'val')],
         'lists no images with a file_name',
+    ),
+    'two categories of one name': (
+        lambda root: [
+            write_coco(
+                root,
+                split,
+                categories=[dict(id=i, name='cat') for i in (7, 8)],
+                annotations=[dict(image_id=0, category_id=i, bbox=[0, 0, 1, 1]) for i in (7, 8)],
+            )
+            for split in ('train', 'val')
+        ],
+        'share the name cat',
+    ),
+    'annotations without boxes': (
+        lambda root: [
+            write_coco(root, split, annotations=[dict(image_id=0, category_id=7)])
+            for split in ('train', 'val')
+        ],
+        "have a fault, KeyError.'bbox'",
     ),
     'JSON that ends early': (
         lambda root: write_text(root / 'a.json', '{"images'),

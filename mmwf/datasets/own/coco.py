@@ -10,6 +10,7 @@ from .data import (
     OwnData,
     Split,
     hold_out,
+    image_size,
     is_hidden,
     median_size,
     read_text,
@@ -73,8 +74,38 @@ def _part(content: dict, images: list[dict]) -> dict:
 def _used_classes(content: dict) -> tuple[str, ...]:
     """Returns the names of the categories that have annotations, by their ids."""
     used = {item['category_id'] for item in content['annotations']}
-    names = {item['id']: item['name'] for item in content['categories']}
-    return tuple(str(names[key]) for key in sorted(names) if key in used)
+    names = {item['id']: str(item['name']) for item in content['categories']}
+    classes = tuple(names[key] for key in sorted(names) if key in used)
+    if len({*classes}) < len(classes):
+        double = sorted({name for name in classes if classes.count(name) > 1})
+        raise UserError(f'Two categories with objects share the name {double[0]}. Rename one.')
+    return classes
+
+
+def _order(categories: list[dict], classes: tuple[str, ...], used: set) -> list[dict]:
+    """Returns one category for each class, in their order: mmdet numbers classes by the file's."""
+    by_name = {}
+    for item in sorted(categories, key=lambda item: item['id'] in used):  # one with objects wins
+        by_name[str(item['name'])] = item
+    ordered = [dict(by_name[name], name=name) for name in classes if name in by_name]
+    return ordered + [item for item in categories if str(item['name']) not in classes]
+
+
+def _complete(content: dict, classes: tuple[str, ...], folder: Path) -> dict:
+    """Returns annotations with all fields that mmdet and its metric need, for the classes."""
+    images = []
+    for item in content['images']:
+        if 'height' not in item or 'width' not in item:
+            height, width = image_size(folder / item['file_name'])
+            item = dict(item, height=height, width=width)
+        images.append(item)
+    annotations = []
+    for number, item in enumerate(content['annotations'], 1):
+        _, _, width, height = item['bbox']
+        annotations.append(dict(dict(id=number, iscrowd=0, area=width * height), **item))
+    used = {item['category_id'] for item in annotations}
+    categories = _order(content['categories'], classes, used)
+    return dict(content, images=images, annotations=annotations, categories=categories)
 
 
 def find(root: Path) -> OwnData | None:
@@ -88,10 +119,12 @@ def find(root: Path) -> OwnData | None:
         return None
     try:
         return _describe(root, files)
-    except (KeyError, TypeError) as error:
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f'The annotations in {root} lack the field {error}: images need id and file_name, '
-            'annotations image_id and category_id, categories id and name.'
+            f'The annotations in {root} have a fault, {error!r}: images need id and file_name, '
+            'annotations image_id, category_id and bbox, categories id and name.'
         ) from error
 
 
@@ -128,7 +161,13 @@ def _describe(root: Path, files: dict[Path, dict]) -> OwnData:
     unused = {str(item['name']) for item in train['categories']} - {*classes}
     if unused:
         notes.append(f'Without objects, so left out: {", ".join(sorted(unused))}.')
-    objects = [item for item in train['annotations'] if not item.get('iscrowd')]
+    objects = []
+    for part in splits.values():
+        given = part.content or files[root / part.annotations]
+        complete = _complete(given, classes, root / part.images)
+        if complete != given:
+            part.content = complete
+        objects += [item for item in complete['annotations'] if not item['iscrowd']]
     folder = root / splits['train'].images
     return OwnData(
         'detection',
