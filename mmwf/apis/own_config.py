@@ -1,6 +1,7 @@
 """Writing a config for own data."""
 
 import colorsys
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -204,7 +205,8 @@ def write_own_config(
         What was found in the folder.
 
     Raises:
-        UserError: If the data are not recognised, or ``out`` exists or is no Python file.
+        UserError: If the data are not recognised, or ``out`` is no Python file, or it or a file of
+            annotations beside it exists.
     """
     out = Path(out)
     if out.suffix != '.py':
@@ -212,19 +214,23 @@ def write_own_config(
     if out.exists():
         raise UserError(f'{out} exists. Choose another --out, or remove it.')
     data = recognise(folder, task)
+    files = {}
+    for name, split in dict(train=data.train, val=data.val).items():
+        suffix = 'json' if isinstance(split.content, dict) else 'txt'
+        files[name] = out.with_name(f'{out.stem}_{name}.{suffix}').absolute()
+        if split.content is not None and files[name].exists():
+            raise UserError(f'{files[name]} exists. Choose another --out, or remove it.')
     base = f'{PREFIX}{data.task}/example_own-dataset.py'
     if like == 'quickstart':
         base = PREFIX + QUICKSTART[data.task]
 
     def annotate(name: str, split: Split) -> str:
         """Writes annotations beside the config and returns their path."""
-        is_coco = isinstance(split.content, dict)
-        path = out.with_name(f'{out.stem}_{name}.{"json" if is_coco else "txt"}').absolute()
-        if is_coco:
-            write_json(path, split.content)
+        if isinstance(split.content, dict):
+            write_json(files[name], split.content)
         else:
-            write_text(path, '\n'.join(split.content) + '\n')
-        return str(path)
+            write_text(files[name], '\n'.join(split.content) + '\n')
+        return str(files[name])
 
     changes = CONFIGS[data.task](data, like, load_config(base), annotate)
     changes['data_help'] = f'mmwf init found the data in {data.root}.'
@@ -233,7 +239,7 @@ def write_own_config(
         hub = f'hf://RuizeHe/weightformer-{like[0]}'
         changes['weights_help'] = f'Get them with: mmwf official-to-mmwf {hub} {file}\n'
     title = f'{data.task.capitalize()} of {len(data.classes)} classes: {data.train.number} images'
-    command = f'mmwf train {relative(out, Path.cwd())}'
+    command = f'mmwf train {shlex.quote(relative(out, Path.cwd()))}'
     write_text(
         out,
         f'"""{title} ({data.layout}); written by mmwf init.\n\n    {command}\n"""\n\n'

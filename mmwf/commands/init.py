@@ -1,6 +1,7 @@
 """``mmwf init``: writes a config for a folder of own data."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from mmwf.apis.own_config import WIDTHS, write_own_config
@@ -47,4 +48,4 @@ def main(argv: list[str] | None = None) -> None:
         f'{data.train.number:,} training and {data.val.number:,} validation images, typically '
         f'{data.size[1]} x {data.size[0]} pixels'
     )
-    print('\n'.join([*data.notes, f'Written: {out}', f'Next: mmwf train {out}']))
+    print('\n'.join([*data.notes, f'Written: {out}', f'Next: mmwf train {shlex.quote(str(out))}']))

@@ -175,6 +175,22 @@ def test_an_existing_file_is_kept(tmp_path):
     assert out.read_text() == 'mine'
 
 
+def test_existing_annotations_are_kept(tmp_path):
+    mine = tmp_path / 'own_train.json'
+    mine.write_text('mine')
+    with pytest.raises(UserError, match=r'own_train\.json exists'):
+        write_own_config(make_data(tmp_path, 'yolo'), tmp_path / 'own.py')
+    assert mine.read_text() == 'mine' and not (tmp_path / 'own_val.json').exists()
+
+
+def test_the_next_command_can_be_copied(tmp_path, capsys, monkeypatch):
+    data = make_data(tmp_path, 'yolo').rename(tmp_path / 'my data')
+    monkeypatch.chdir(tmp_path)
+    init.main(['--data', str(data)])
+    assert "mmwf train 'my data_own.py'" in capsys.readouterr().out.splitlines()[-1]
+    assert "mmwf train 'my data_own.py'" in Path('my data_own.py').read_text()
+
+
 def test_the_config_must_be_a_python_file(tmp_path):
     with pytest.raises(UserError, match=r'a name like my_config\.py'):
         write_own_config(tmp_path, tmp_path / 'own.yaml')
