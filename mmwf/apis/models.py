@@ -1,6 +1,5 @@
 """Building the model of a shipped config by its name, with other settings and published weights."""
 
-import difflib
 import inspect
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -16,7 +15,7 @@ from torch import nn
 from mmwf.checkpoints import check_checkpoint
 from mmwf.config_files import published_weights
 from mmwf.engine.config import load_config
-from mmwf.errors import UserError
+from mmwf.errors import UserError, did_you_mean
 from mmwf.libraries import import_task_library
 
 from .inference import init_model, load_weights
@@ -118,8 +117,7 @@ def _check_argument(cfg: Config, trunk: str, key: str) -> None:
     if key in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
     parts = [name for name, value in cfg.model.items() if name != 'type']
-    close = difflib.get_close_matches(key, ['num_classes', *parts, *parameters], n=3)
-    hint = f' Did you mean {" or ".join(close)}?' if close else ''
+    hint = did_you_mean(key, ['num_classes', *parts, *parameters])
     raise UserError(
         f'Expected each keyword to be num_classes, a part of the model ({", ".join(parts)}) or an '
         f'argument of its {trunk} {getattr(found, "__name__", "")}, got {key}.{hint}'
