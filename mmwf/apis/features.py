@@ -24,7 +24,7 @@ class TokenReader:
             ``'norm'``, the output of the last block after the norm at the end of the backbone.
 
     Attributes:
-        layers: The names of the layers: ``'norm'`` or the index of a block, from 0.
+        layers: The names of the layers, each once: ``'norm'`` or the index of a block, from 0.
 
     Raises:
         UserError: If there is no such backbone, or no such layer.
@@ -37,7 +37,7 @@ class TokenReader:
                 'Expected a model whose backbone is a WeightFormer, got '
                 f'{type(self.backbone or model).__name__}.'
             )
-        self.layers = [self._parse(layer) for layer in layers]
+        self.layers = list(dict.fromkeys(self._parse(layer) for layer in layers))
 
     def _parse(self, layer: str | int) -> str:
         depth = self.backbone.depth

@@ -47,7 +47,7 @@ def find_task(cfg: Config) -> str:
             'A config of image generation has no predictions for pictures. To sample images: mmwf '
             'sample CONFIG CHECKPOINT --classes 0 1 --out DIR.'
         )
-    if str(cfg.model.get('head', {}).get('type')).endswith('KNNHead'):
+    if str((cfg.model.get('head') or {}).get('type')).endswith('KNNHead'):
         raise UserError(
             'Nearest neighbours need the training images: mmwf test. The features of pictures: '
             'mmwf features.'
@@ -55,7 +55,7 @@ def find_task(cfg: Config) -> str:
     if scope == 'mmpretrain':
         return 'classification'
     if scope == 'mmdet':
-        panoptic = cfg.model.get('test_cfg', {}).get('panoptic_on', False)
+        panoptic = (cfg.model.get('test_cfg') or {}).get('panoptic_on', False)
         return 'panoptic' if panoptic else 'detection'
     if scope == 'mmseg':
         return 'depth' if kind.endswith('DepthEstimator') else 'segmentation'

@@ -26,7 +26,7 @@ def _test_dataset(cfg: Config) -> dict:
     Raises:
         UserError: If it has no pipeline that reads images.
     """
-    dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
     while 'pipeline' not in dataset and isinstance(dataset.get('dataset'), dict):
         dataset = dataset['dataset']
     if not dataset.get('pipeline'):
@@ -144,8 +144,10 @@ def number_images(
     """Reads images, each a file or an array (height, width, 3), BGR; numbers them as frames.
 
     Raises:
-        UserError: If an image cannot be read.
+        UserError: If an image cannot be read, or ``images`` is one image, not a list.
     """
+    if isinstance(images, (str, Path)) or getattr(images, 'ndim', 4) != 4:
+        raise UserError('Expected a list of images, got one. Put it into a list: [image].')
     for i, image in enumerate(images):
         path = '' if isinstance(image, np.ndarray) else str(image)
         yield Picture(Source(path, path), i, pipeline.load(path) if path else image)

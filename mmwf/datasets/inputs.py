@@ -69,6 +69,7 @@ def _expand(text: str) -> list[Source]:
         return [Source(str(path), path.name)]
     if path.is_dir():
         found, root = [p for p in list_images(path) if p.is_file()], path
+        found = [p for p in found if not any(n.startswith('.') for n in p.relative_to(path).parts)]
         if not found:
             raise UserError(f'There are no images ({", ".join(IMAGE_SUFFIXES)}) in {path}.')
     elif glob.has_magic(text):
@@ -89,8 +90,9 @@ def find_sources(inputs: Sequence[str], exclude: str | Path | None = None) -> li
     """Finds pictures and videos.
 
     Args:
-        inputs: Files; folders, whose images are taken, also those in sub-folders; patterns with
-            ``*``, ``?``, ``[...]`` or ``**``; addresses ``http(s)://...``.
+        inputs: Files; folders, whose images are taken, also those in sub-folders, but none whose
+            name or folder begins with a dot; patterns with ``*``, ``?``, ``[...]`` or ``**``;
+            addresses ``http(s)://...``.
         exclude: A folder inside which nothing is taken, such as that of the output.
 
     Returns:

@@ -30,7 +30,8 @@ class Classes:
         """Returns the classes of a dataset, from its ``metainfo``."""
         names, palette = meta.get('classes') or (), meta.get('palette') or ()
         # mmdet's palette may be a name, or that of COCO for the classes of another dataset.
-        return cls(names, palette if len(palette) == len(names) else ())
+        is_theirs = not isinstance(palette, str) and len(palette) == len(names)
+        return cls(names, palette if is_theirs else ())
 
     def name(self, label: int) -> str:
         """Returns the name of a class, or ``'class LABEL'``."""

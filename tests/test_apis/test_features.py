@@ -27,6 +27,10 @@ def as_inputs(image):
     return (torch.tensor(image).permute(2, 0, 1)[None].float() - 127.5) / 127.5
 
 
+def test_a_layer_that_is_named_twice_is_read_once(classifier):
+    assert TokenReader(classifier, ['-1', 7, 'norm', '-8']).layers == ['7', 'norm', '0']
+
+
 @pytest.mark.parametrize('batch_size', [1, 4])
 def test_the_mean_after_the_norm_is_what_the_classifier_sees(classifier, batch_size):
     images = [noise(), noise(24, 40), noise(), noise()]

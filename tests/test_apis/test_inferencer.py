@@ -17,7 +17,7 @@ from toy_heads import write_panoptic
 
 from mmwf.apis import Inferencer
 from mmwf.apis.inferencer import find_task
-from mmwf.apis.loading import number_images
+from mmwf.apis.loading import ImagePipeline, number_images
 from mmwf.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -58,6 +58,23 @@ def scenes(tmp_path):
 )
 def test_the_task_follows_from_the_config(path, task):
     assert find_task(Config.fromfile(CONFIGS / path)) == task
+
+
+@pytest.mark.parametrize(('scope', 'part'), [('mmpretrain', 'head'), ('mmdet', 'test_cfg')])
+def test_a_part_of_the_model_may_be_none(scope, part):
+    cfg = Config(dict(default_scope=scope, model={'type': 'Any', part: None}))
+    assert find_task(cfg) in ('classification', 'detection')
+
+
+def test_a_config_without_test_data_is_an_error():
+    with pytest.raises(UserError, match='test_dataloader has a pipeline'):
+        ImagePipeline(Config(dict(default_scope='mmpretrain', test_dataloader=None)))
+
+
+@pytest.mark.parametrize('image', ['a.jpg', Path('a.jpg'), noise()], ids=['str', 'Path', 'array'])
+def test_one_image_in_place_of_a_list_is_an_error(image):
+    with pytest.raises(UserError, match='Expected a list of images'):
+        list(number_images(image, None))
 
 
 @pytest.mark.parametrize(

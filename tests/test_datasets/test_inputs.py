@@ -32,6 +32,13 @@ def test_folders_are_searched_and_sub_folders_kept(photos):
     assert names(photos) == ['a/x.png', 'b/Y.JPG', 'b/x.png']
 
 
+def test_hidden_files_of_a_folder_are_left_out(photos):
+    for name in ('._x.png', '.cache/x.png'):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).touch()
+    assert names(photos) == ['a/x.png', 'b/Y.JPG', 'b/x.png']
+
+
 def test_patterns_match_pictures_below_their_fixed_part(photos):
     assert names(photos / '**/*') == ['a/x.png', 'b/Y.JPG', 'b/x.png']
     assert names(photos / '*/x.*') == ['a/x.png', 'b/x.png']

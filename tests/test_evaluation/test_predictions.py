@@ -97,6 +97,10 @@ def test_a_palette_of_other_classes_is_not_used(palette):
     assert Classes.from_meta(dict(classes=('a', 'b'), palette=palette)).palette == ()
 
 
+def test_the_name_of_a_palette_is_no_palette():
+    assert Classes.from_meta(dict(classes=tuple('abcd'), palette='coco')).palette == ()
+
+
 def test_a_class_without_a_name_is_a_number():
     classes = Classes.from_meta(dict(classes=('a', 'b'), palette=[[1, 2, 3]] * 2))
     assert [classes.name(1), classes.name(2)] == ['b', 'class 2'] and len(classes.palette) == 2
