@@ -64,6 +64,7 @@ def check_options(cfg: Config, options: dict) -> None:
         UserError: If a top-level key is unknown to the config, MMEngine and mmwf, or a key leads
             into a list beyond its end, or into something that is neither a dict nor a list.
     """
+    replaced = [key.removesuffix('_delete_') for key in options if key.endswith('._delete_')]
     for key in options:
         first = key.partition('.')[0]
         if first not in cfg and first not in _KEYS:
@@ -73,7 +74,8 @@ def check_options(cfg: Config, options: dict) -> None:
                 f'--cfg-options {key}: neither the config nor MMEngine knows {first!r}, so this '
                 f'would change nothing.{hint or did_you_mean(first, {*cfg.keys(), *_KEYS})}'
             )
-        _check_path(cfg, key)
+        if not key.startswith(tuple(replaced)):
+            _check_path(cfg, key)
 
 
 def _paths_to(node, name: str, path: str = '') -> Iterator[str]:

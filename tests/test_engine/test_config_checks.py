@@ -221,3 +221,10 @@ def test_checking_the_model_says_nothing(capsys):
     cfg = load_config('configs/classification/weightformer-tiny-p16_8xb256_in1k.py')
     check_model(cfg)
     assert capsys.readouterr() == ('', '')
+
+
+def test_none_may_be_replaced_by_a_dict():
+    cfg = Config(dict(model=dict(vae=None)))
+    check_options(cfg, {'model.vae._delete_': True, 'model.vae.type': 'mmwf.VAE'})
+    with pytest.raises(UserError, match=r'model\.vae is None'):
+        check_options(cfg, {'model.vae.type': 'mmwf.VAE'})

@@ -24,7 +24,7 @@ def load(hook, state_dict, resume=False):
     runner = SimpleNamespace(
         model=Classifier(), logger=MMLogger.get_current_instance(), _resume=resume
     )
-    hook.after_load_checkpoint(runner, dict(state_dict=state_dict))
+    hook.after_load_checkpoint(runner, dict(state_dict=state_dict, meta={}, message_hub={}))
 
 
 def test_a_checkpoint_of_the_same_model_is_accepted():

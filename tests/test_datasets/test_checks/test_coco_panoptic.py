@@ -54,6 +54,7 @@ def test_valid_data_pass(cfg, data):
 @pytest.mark.parametrize('missing', ['panoptic_train.json', 'panoptic_train'])
 def test_missing_annotations_are_named_and_the_help_says_how_to_get_them(cfg, data, missing):
     (data / 'annotations' / missing).rename(data / 'elsewhere')
+    cfg.data_help = cfg.data_help['data/coco']  # as if these data were there
     with pytest.raises(UserError, match=rf'train_dataloader expects .*{missing}, which') as error:
         check_data(cfg, LOADERS)
     assert 'panoptic_annotations_trainval2017.zip from cocodataset.org' in str(error.value)
