@@ -31,8 +31,10 @@ ITERATIONS = dict(
 )
 
 
-def _num_iterations(data: OwnData, batch_size: int) -> int:
+def _num_iterations(data: OwnData, batch_size: int, like: str) -> int:
     least, most = ITERATIONS[data.task]
+    if like == 'quickstart':  # for a first try on a CPU
+        least //= 5
     return min(max(round(data.train.number * PASSES[data.task] / batch_size, -2), least), most)
 
 
@@ -63,7 +65,7 @@ def _classification(data: OwnData, like: str, base: Config, annotate: Callable) 
         test_pipeline = [load, dict(type='Resize', scale=size), pack]
     batch_size = min(64, data.train.number)
     per_epoch = data.train.number // batch_size
-    epochs = max(round(_num_iterations(data, batch_size) / per_epoch), 1)
+    epochs = max(round(_num_iterations(data, batch_size, like) / per_epoch), 1)
 
     def loader(name: str, split: Split, pipeline: list) -> dict:
         dataset = dict(_delete_=True, type='CustomDataset', data_root=str(data.root))
@@ -120,7 +122,7 @@ def _detection(data: OwnData, like: str, base: Config, annotate: Callable) -> di
     evaluator = dict(ann_file=str(data.root / validation['dataset']['ann_file']))
     if not data.has_masks:
         evaluator['metric'] = ['bbox']
-    iterations = _num_iterations(data, base.train_dataloader.batch_size)
+    iterations = _num_iterations(data, base.train_dataloader.batch_size, like)
     first, second = base.param_scheduler
     if like == 'quickstart':
         schedule = [dict(first, T_max=iterations, end=iterations), second]
@@ -159,7 +161,7 @@ def _segmentation(data: OwnData, like: str, base: Config, annotate: Callable) ->
         )
 
     validation = loader(data.val)
-    iterations = _num_iterations(data, base.train_dataloader.batch_size)
+    iterations = _num_iterations(data, base.train_dataloader.batch_size, like)
     first, second = base.param_scheduler
     return dict(
         model=dict(

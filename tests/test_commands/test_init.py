@@ -152,19 +152,20 @@ def test_the_model_has_the_classes_and_the_width(tmp_path, kind, like):
 
 
 def test_the_length_depends_on_the_number_of_images(tmp_path):
-    def iterations(number):
+    def iterations(number, like='tiny'):
         content = dict(
             images=[dict(id=i, file_name='0.png', height=40, width=64) for i in range(number)],
             annotations=[dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 5, 5], iscrowd=0)],
             categories=[dict(id=1, name='square')],
         )
         write(scenes / 'annotations/instances_train.json', json.dumps(content))
-        out = tmp_path / f'{number}.py'
-        write_own_config(scenes, out)
+        out = tmp_path / f'{number}_{like}.py'
+        write_own_config(scenes, out, like=like)
         return load_config(out).train_cfg.max_iters
 
     scenes = write_coco(tmp_path / 'scenes')
     assert [iterations(n) for n in (10, 1000, 100_000)] == [2000, 9000, 90_000]
+    assert [iterations(n, 'quickstart') for n in (10, 1000)] == [400, 2200]
 
 
 def test_an_existing_file_is_kept(tmp_path):
