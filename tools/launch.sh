@@ -33,6 +33,8 @@ launch() {
   fi
   if [ "$nodes" -eq 1 ] && [ -z "${PORT:-}" ]; then
     where=(--standalone)  # on a free port
+    # A store for each start: in torchrun's shared one, restarted processes read the addresses of lost ones.
+    [ "$restarts" -eq 0 ] || export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
   else
     where=(--nnodes "$nodes" --node-rank "${NODE_RANK:-0}"
       --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${PORT:-29500}")
