@@ -32,4 +32,4 @@ val_evaluator = test_evaluator = dict(topk=(1,))
 optim_wrapper = dict(optimizer=dict(lr=1e-4))  # for a batch size of 64
 auto_scale_lr = dict(base_batch_size=64)
 train_cfg = dict(max_epochs=30)
-param_scheduler = [dict(type='CosineAnnealingLR', T_max=30, convert_to_iter_based=True)]
+param_scheduler = [dict(_base_.param_scheduler[0], T_max=30, end=30)]

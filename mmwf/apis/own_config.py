@@ -19,7 +19,7 @@ WIDTHS = dict(quickstart=64, tiny=192, small=384)
 QUICKSTART = dict(
     classification='quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py',
     detection='quickstart/vitdet-cascade-mask-rcnn_weightformer-w64d8-p4_1xb16-300i_scenes-64px.py',
-    segmentation='quickstart/upernet_weightformer-w64d8-p4_1xb8-1600i_scenes-64px.py',
+    segmentation='quickstart/upernet_weightformer-w64d8-p4_1xb16-1100i_scenes-64px.py',
 )
 #: Side of the images of the small classifier, in pixels.
 SMALL_SIDE = 64

@@ -82,7 +82,7 @@ TASKS = {
         init_from='classification',
     ),
     'segmentation': Task(
-        config='configs/quickstart/upernet_weightformer-w64d8-p4_1xb8-1600i_scenes-64px.py',
+        config='configs/quickstart/upernet_weightformer-w64d8-p4_1xb16-1100i_scenes-64px.py',
         prepare=partial(_prepare_scenes, 'ade20k'),
         metrics={'mIoU': ('mIoU', 0.01), 'mAcc': ('mAcc', 0.01)},
         draw=partial(predictions.draw_segmentation, classes=('background', *CLASSES)),

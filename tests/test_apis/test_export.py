@@ -18,7 +18,7 @@ from mmwf.errors import UserError
 
 CONFIGS = dict(
     classification='configs/quickstart/weightformer-w64d8-p4_1xb64-20e_digits-32px.py',
-    segmentation='configs/quickstart/upernet_weightformer-w64d8-p4_1xb8-1600i_scenes-64px.py',
+    segmentation='configs/quickstart/upernet_weightformer-w64d8-p4_1xb16-1100i_scenes-64px.py',
     features=(
         'configs/quickstart/'
         'vitdet-cascade-mask-rcnn_weightformer-w64d8-p4_1xb16-300i_scenes-64px.py'

@@ -133,7 +133,7 @@ def test_the_config_that_is_given_does_not_change():
     [
         (DIGITS, ['head', 'data_preprocessor']),
         (
-            'upernet_weightformer-w64d8-p4_1xb8-1600i_scenes-64px',
+            'upernet_weightformer-w64d8-p4_1xb16-1100i_scenes-64px',
             ['decode_head', 'auxiliary_head'],
         ),
         (

@@ -54,7 +54,7 @@ scenes = dict(
     ),
 )
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=16,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(**scenes, pipeline=train_pipeline),
